@@ -1,0 +1,44 @@
+# Copyright: Vigie maintainers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Where a service is and how to be let in."""
+
+    DOCUMENTATION = r"""
+options:
+  endpoint:
+    description: Where the service is, and how to be let in.
+    type: dict
+    required: true
+    suboptions:
+      url:
+        description: Base address, V(http://) or V(https://), without a trailing path of the API.
+        type: str
+      username:
+        description: User name for basic authentication.
+        type: str
+      password:
+        description: Password for basic authentication. Prefer O(endpoint.password_file).
+        type: str
+      password_file:
+        description: File on the host that runs the module, holding the password. A newline at its end is ignored.
+        type: path
+      ca_path:
+        description: PEM file with the CA that signed the service's certificate.
+        type: path
+      validate_certs:
+        description: Whether the certificate is checked.
+        type: bool
+        default: true
+      headers:
+        description: Headers to send with every request.
+        type: dict
+        default: {}
+      use_proxy:
+        description: Whether the proxy named by the environment is used. Labs are local, so it is off.
+        type: bool
+        default: false
+"""
