@@ -1,0 +1,50 @@
+# Everything Vigie does, a line or two each. `make help` lists the targets.
+PYTHON ?= python3
+INVENTORY ?= inventory/embedded
+export VIGIE_STATE_DIR ?= $(HOME)/.local/state/vigie
+
+BIN := $(VIGIE_STATE_DIR)/venv/bin
+PLAY := $(BIN)/ansible-playbook -i $(INVENTORY) $(ARGS)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections:$(VIGIE_STATE_DIR)/collections
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up verify drill down bootstrap bootstrap-dev test lint bench requirements
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: up drill ## from nothing to a mail that was read back
+
+up: bootstrap ## build the lab and verify it (again: change only what differs)
+	$(PLAY) site.yml
+
+verify: bootstrap ## ask every part whether it works, change nothing
+	$(PLAY) playbooks/verify.yml
+
+drill: bootstrap ## crash the application and follow the failure to the mail
+	@$(PLAY) playbooks/drill.yml; status=$$?; cat out/drill/latest/summary.txt || true; exit $$status
+
+down: ## stop everything; with PURGE=1 also remove every file
+	@if [ -x $(BIN)/ansible-playbook ]; then $(PLAY) playbooks/teardown.yml; fi
+	@if [ -n "$(PURGE)" ]; then rm -rf "$(VIGIE_STATE_DIR)" out; echo "Removed $(VIGIE_STATE_DIR) and out/."; fi
+
+bootstrap:
+	@$(PYTHON) tools/bootstrap.py --state "$(VIGIE_STATE_DIR)"
+
+bootstrap-dev:
+	@$(PYTHON) tools/bootstrap.py --state "$(VIGIE_STATE_DIR)" --dev
+
+test: bootstrap-dev ## every test: lint, units, contracts, broken links, molecule, sanity
+	@tools/test.sh
+
+lint: bootstrap-dev ## ansible-lint, yamllint, ruff, mypy, specs = defaults
+	@tools/lint.sh
+
+bench: bootstrap-dev ## measure: restart -> mail, a check against ping, a request of the application
+	@$(BIN)/python bench/run.py
+
+requirements: ## pin the Python packages again (needs uv)
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/runtime.in -o requirements/runtime.txt
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in -o requirements/dev.txt
