@@ -32,7 +32,8 @@ options:
     default: present
   since:
     description:
-      - Freshness bound, Unix seconds or an RFC 3339 time. What is older can never satisfy the check.
+      - Freshness bound. What is older can never satisfy the check.
+      - Unix seconds, an RFC 3339 time, or a time before now as a Prometheus duration with a minus, such as V(-6m).
       - A bound in the future fails at once with reason V(since_in_future).
     type: str
 attributes:

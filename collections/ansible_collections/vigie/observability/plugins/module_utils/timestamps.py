@@ -75,11 +75,13 @@ def since_bound(value: str | float | None, now: float | None = None) -> float | 
     """
     if value is None or value == "":
         return None
+    now = time.time() if now is None else now
     try:
-        bound = parse_time(value)
+        # A leading minus counts back from now: "-6m" is six minutes ago.
+        text = str(value).strip()
+        bound = now - parse_duration(text[1:]) if text.startswith("-") else parse_time(value)
     except ValueError as error:
         raise CheckError("bad_option", f"since: {error}.") from error
-    now = time.time() if now is None else now
     if bound > now + FUTURE_TOLERANCE:
         raise CheckError(
             "since_in_future",
