@@ -47,7 +47,7 @@ def lost(marker: str, request: pytest.FixtureRequest) -> Iterator[tuple[subproce
 def test_busy_port_fails_in_check_mode_too(run_module, lost, check_mode) -> None:
     child, port = lost
     result = run_module("port_check", check_mode=check_mode, ports={"prometheus": port})
-    assert RESULT_KEYS <= set(result)
+    assert set(result) >= RESULT_KEYS
     assert (result["failed"], result["changed"], result["matched"], result["reason"]) == (
         True,
         False,
@@ -82,7 +82,7 @@ def test_host_of_another_machine(run_module) -> None:
 CHILD = """
 import os, sys
 from ansible_collections.vigie.observability.plugins.module_utils.ports import check_ports
-import encodings.idna
+import encodings.ascii, encodings.idna  # not readable by everybody afterwards
 if os.getuid() == 0:  # root sees and may do everything
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 verdict = check_ports({"app": int(sys.argv[1])}, "127.0.0.1", None, "vigie_ports")
