@@ -219,6 +219,41 @@ class PackageFolder:
         folders = self.dest.glob(f"{self.name}_*_*") if version else ()
         return next((folder for folder in folders if folder.is_dir() and folder_version(folder.name) == version), None)
 
+    def relocate(self, folder: Path, paths: list[str], *, check_mode: bool) -> bool:
+        """Make the package's programs find folders that are compiled into them below their working directory.
+
+        An absolute path is turned into the relative path of the same length (``/usr/share/x`` into ``usr/share/x/``), the
+        only kind of change that a binary bears. Looks at what the files hold, so it mends an interrupted run.
+
+        Args:
+            folder: an unpacked package.
+            paths: absolute folders.
+            check_mode: change nothing.
+
+        Returns:
+            Whether a program was (or would be) changed.
+        """
+        changed = False
+        for program in sorted((folder / "usr" / "bin").glob("*")):
+            if program.is_symlink() or not program.is_file():
+                continue
+            before = program.read_bytes()
+            after = before
+            for path in paths:
+                after = after.replace(path.encode(), f"{path[1:]}/".encode())
+            if after == before:
+                continue
+            changed = True
+            if not check_mode:
+                fresh = Path(tempfile.mkdtemp(prefix=f".{self.name}.unpack-", dir=self.dest))
+                try:
+                    (fresh / program.name).write_bytes(after)
+                    shutil.copymode(program, fresh / program.name)
+                    (fresh / program.name).replace(program)
+                finally:
+                    _remove_tree(fresh)
+        return changed
+
     def leftovers(self) -> list[Path]:
         """Return what an interrupted run left."""
         return sorted(self.dest.glob(f".{self.name}.unpack-*"))

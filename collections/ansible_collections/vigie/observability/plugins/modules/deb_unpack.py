@@ -45,6 +45,14 @@ options:
     description: Keep the downloaded C(.deb) file in O(cache).
     type: bool
     default: false
+  relocate:
+    description:
+      - Absolute folders compiled into the package's programs which they shall find below their working directory instead. Run the
+        program with RV(path) as its working directory.
+      - Each is replaced in C(usr/bin/*) by the relative path of the same length, V(/usr/share/x) by V(usr/share/x/).
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(present) unpacks the package unless it is there. V(absent) removes all its versions, the link and its files in O(cache).
@@ -75,6 +83,13 @@ EXAMPLES = r"""
 - name: Show the version without having installed anything
   ansible.builtin.command: "{{ prometheus.path }}/usr/bin/prometheus --version"
   changed_when: false
+
+- name: Unpack Alertmanager, which looks for its default templates below /usr/share
+  vigie.observability.deb_unpack:
+    name: prometheus-alertmanager
+    dest: "{{ vigie_state_dir }}/packages"
+    cache: "{{ vigie_state_dir }}/cache"
+    relocate: [/usr/share/prometheus/alertmanager]
 
 - name: Take a newer version if the package lists offer one
   vigie.observability.deb_unpack:
@@ -118,6 +133,7 @@ hint:
   type: str
 """
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -132,14 +148,18 @@ def run(module: AnsibleModule) -> Unpacked:
     folder = PackageFolder(params["name"], Path(params["dest"]).absolute(), Path(params["cache"]).absolute())
     if params["state"] == "absent":
         return folder.absent(check_mode=module.check_mode)
+    if not all(re.fullmatch(r"(/[A-Za-z0-9._+-]+)+", path) for path in params["relocate"]):
+        raise CheckError("bad_option", f"relocate={params['relocate']} holds something that is no absolute folder.")
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as temporary:
-        return folder.present(
+        done = folder.present(
             version=params["version"],
             upgrade=params["upgrade"],
             keep=params["keep"],
             check_mode=module.check_mode,
             temporary=Path(temporary),
         )
+    relocated = folder.relocate(Path(done.folder), params["relocate"], check_mode=module.check_mode)
+    return Unpacked(done.changed or relocated, done.version, done.folder)
 
 
 def main() -> None:
@@ -151,6 +171,7 @@ def main() -> None:
             "version": {"type": "str"},
             "upgrade": {"type": "bool", "default": False},
             "keep": {"type": "bool", "default": False},
+            "relocate": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,

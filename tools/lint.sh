@@ -1,0 +1,15 @@
+#!/bin/sh
+# Every linter, all of them even when one complains.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+status=0
+run() {
+    echo "== $*"
+    "$@" || status=1
+}
+run ruff check .
+run ruff format --check .
+run mypy app/flask_metrics tools bench roles/embedded/files roles/mail/files collections/ansible_collections/vigie/observability/plugins
+run yamllint --strict .
+run ansible-lint --offline --profile production
+exit $status
