@@ -6,16 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vigie.observability.plugins.module_utils.poll import Deadline, Outcome, wait_for
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError, Verdict, trimmed
 
-CHECK_OPTIONS: dict[str, dict[str, Any]] = {
+if TYPE_CHECKING:
+    from ansible_collections.vigie.observability.plugins.module_utils.endpoint import Transport
+
+WAIT_OPTIONS: dict[str, dict[str, Any]] = {
     "timeout": {"type": "float", "default": 30.0},
     "interval": {"type": "float", "default": 1.0},
     "request_timeout": {"type": "float", "default": 10.0},
+}
+"""Options of every module that asks a service; documented in the doc fragments ``check`` and ``wait``."""
+
+CHECK_OPTIONS: dict[str, dict[str, Any]] = {
+    **WAIT_OPTIONS,
     "expect": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "since": {"type": "str"},
 }
@@ -24,11 +32,31 @@ CHECK_OPTIONS: dict[str, dict[str, Any]] = {
 
 def check_module(options: dict[str, Any], **kwargs: Any) -> AnsibleModule:
     """Return the AnsibleModule of a check: its own options plus the shared ones, with full check mode."""
-    module = AnsibleModule(argument_spec={**CHECK_OPTIONS, **options}, supports_check_mode=True, **kwargs)
+    return waiting_module({**CHECK_OPTIONS, **options}, **kwargs)
+
+
+def waiting_module(options: dict[str, Any], **kwargs: Any) -> AnsibleModule:
+    """Return the AnsibleModule of a module with the options of WAIT_OPTIONS, whose bounds are checked here."""
+    module = AnsibleModule(argument_spec={**WAIT_OPTIONS, **options}, supports_check_mode=True, **kwargs)
     for name, least in (("timeout", 0.0), ("interval", 0.05), ("request_timeout", 0.1)):
-        if module.params[name] < least:
-            finish(module, failed("bad_option", f"{name}={module.params[name]} is below the least value {least}."))
+        value = module.params[name]
+        if not least <= value < float("inf"):
+            finish(module, failed("bad_option", f"{name}={value} must be a number of seconds from {least} on."))
     return module
+
+
+def connect(module: AnsibleModule, name: str = "endpoint") -> Transport:
+    """Return the transport for the endpoint in the option ``name`` and keep its secrets out of everything printed.
+
+    Raises:
+        CheckError: ``bad_option`` when the endpoint can't be used.
+    """
+    # Not every check speaks HTTP, and loading what it takes costs time.
+    from ansible_collections.vigie.observability.plugins.module_utils.endpoint import open_transport
+
+    transport = open_transport(module.params[name], name)
+    module.no_log_values.update(transport.secrets)
+    return transport
 
 
 def failed(reason: str, hint: str, observed: Any = None) -> Outcome:
@@ -55,7 +83,7 @@ def run_check(module: AnsibleModule, prepare: Callable[[], Callable[[Deadline], 
             timeout=0.0 if module.check_mode else params["timeout"],
             interval=params["interval"],
             request_timeout=params["request_timeout"],
-            absent=params["expect"] == "absent",
+            absent=params.get("expect") == "absent",
         ),
     )
 
@@ -72,6 +100,7 @@ def finish(module: AnsibleModule, outcome: Outcome) -> NoReturn:
         "reason": verdict.reason,
         "hint": verdict.hint,
         "times": verdict.times,
+        **verdict.extra,
     }
     if verdict.matched or module.check_mode:
         module.exit_json(**result)

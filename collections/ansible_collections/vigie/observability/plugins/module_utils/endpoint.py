@@ -9,19 +9,21 @@ way of reaching services is one more class in ``TRANSPORTS``; no module knows wh
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import ssl
+import time
 import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode, urlsplit
 
-from ansible.module_utils.urls import ConnectionError as AnsibleConnectionError
-from ansible.module_utils.urls import NoSSLError, SSLValidationError, open_url
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
 MAX_BODY = 64 * 1024 * 1024
@@ -70,6 +72,14 @@ class Response:
         """The body as text; bytes that are no UTF-8 are replaced."""
         return self.body.decode("utf-8", "replace")
 
+    @property
+    def date(self) -> float:
+        """The service's own clock in Unix seconds when it answered; this host's clock where the answer doesn't say."""
+        try:
+            return parsedate_to_datetime(self.headers["date"]).timestamp()
+        except (KeyError, ValueError):
+            return time.time()
+
     def json(self) -> Any:
         """Return the body as data.
 
@@ -111,6 +121,9 @@ def read_secret(path: str, option: str) -> str:
 class Transport(ABC):
     """A way to send one HTTP request to a service."""
 
+    secrets: frozenset[str] = frozenset()
+    """Texts that must never be printed, for example the password read from a file."""
+
     @property
     @abstractmethod
     def address(self) -> str:
@@ -146,8 +159,8 @@ class Transport(ABC):
         """Send one request, JSON data if any, and demand one of the accepted statuses.
 
         Raises:
-            CheckError: ``access_denied`` (401, 403) and ``bad_request`` (other statuses) are permanent;
-                ``server_error`` (429 and 5xx), ``unreachable`` and ``timeout`` are transient.
+            CheckError: ``access_denied`` (401, 403), ``redirected`` (3xx) and ``bad_request`` (other statuses) are
+                permanent; ``server_error`` (429 and 5xx), ``unreachable``, ``disconnected`` and ``timeout`` are transient.
         """
         if query:
             path = f"{path}?{urlencode(query, doseq=True)}"
@@ -167,6 +180,14 @@ class Transport(ABC):
                 f"{where} answered {response.status}; check username and password of the endpoint.",
                 observed=seen,
             )
+        if response.status in (301, 302, 303, 307, 308):
+            target = response.headers.get("location", "an unnamed place")
+            raise CheckError(
+                "redirected",
+                f"{where} answered {response.status} and points to {target}; redirects are not followed, so that credentials "
+                "never leave for another host: give the final address.",
+                observed={**seen, "location": target},
+            )
         if response.status == 429 or response.status >= 500:
             raise CheckError(
                 "server_error",
@@ -179,21 +200,102 @@ class Transport(ABC):
         )
 
 
-class UrlTransport(Transport):
-    """Plain HTTP or HTTPS from this host."""
+_URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
+"""What a path and query may hold unquoted; a percent sign is taken for one that already quotes."""
 
-    def __init__(self, endpoint: Mapping[str, Any]) -> None:
-        self._url = str(endpoint["url"]).rstrip("/")
-        if not self._url.startswith(("http://", "https://")):
-            raise CheckError("bad_option", f"endpoint.url={self._url} must begin with http:// or https://.")
-        self._username = endpoint.get("username")
-        self._password = endpoint.get("password")
+_SECRET_HEADERS = ("auth", "cookie", "key", "secret", "token")
+"""Words in the name of a header that make its value a secret."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+class UrlTransport(Transport):
+    """Plain HTTP or HTTPS from this host.
+
+    The standard library is used directly: C(ansible.module_utils.urls) takes longer to load than a whole check may.
+
+    Args:
+        endpoint: the suboptions documented in the doc fragment ``endpoint``.
+        name: name of the option that holds them, for messages.
+
+    Raises:
+        CheckError: ``bad_option`` for an address or a file that can't be used.
+    """
+
+    def __init__(self, endpoint: Mapping[str, Any], name: str = "endpoint") -> None:
+        self._name = name
+        self._url = self._checked_url(str(endpoint["url"]))
+        self._headers = {str(key): str(value) for key, value in (endpoint.get("headers") or {}).items()}
+        secrets = {
+            value for key, value in self._headers.items() if any(word in key.lower() for word in _SECRET_HEADERS)
+        }
+        password = endpoint.get("password")
         if endpoint.get("password_file"):
-            self._password = read_secret(endpoint["password_file"], "endpoint.password_file")
-        self._ca_path = endpoint.get("ca_path")
-        self._validate_certs = endpoint.get("validate_certs", True)
-        self._headers = {str(name): str(value) for name, value in (endpoint.get("headers") or {}).items()}
-        self._use_proxy = endpoint.get("use_proxy", False)
+            password = read_secret(endpoint["password_file"], f"{name}.password_file")
+        if endpoint.get("username"):
+            login = base64.b64encode(f"{endpoint['username']}:{password or ''}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {login}"
+            secrets.add(login)
+        if password:
+            secrets.add(password)
+        self.secrets = frozenset(secrets)
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+        if not endpoint.get("use_proxy", False):
+            handlers.append(urllib.request.ProxyHandler({}))
+        if self._url.startswith("https://"):
+            handlers.append(urllib.request.HTTPSHandler(context=self._tls_context(endpoint)))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def _checked_url(self, url: str) -> str:
+        """Return the address without a trailing slash; what can't be one is refused before anything is sent."""
+        option = f"{self._name}.url"
+        try:
+            parts = urlsplit(url)
+            port_is_fine = parts.port is None or parts.port > 0
+        except ValueError:
+            port_is_fine = False
+            parts = urlsplit("")
+        if "@" in parts.netloc:
+            # Not printed: what stands before the @ is usually a password.
+            raise CheckError(
+                "bad_option",
+                f"{option} holds credentials; move them to {self._name}.username and {self._name}.password_file.",
+            )
+        if not url.startswith(("http://", "https://")):
+            raise CheckError("bad_option", f"{option}={url} must begin with http:// or https://.")
+        if (
+            not port_is_fine
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+            or not url.isprintable()
+            or " " in url
+        ):
+            raise CheckError(
+                "bad_option",
+                f"{option}={url} is no usable address; write it like http://127.0.0.1:9090 or https://host/prefix.",
+            )
+        return url.rstrip("/")
+
+    def _tls_context(self, endpoint: Mapping[str, Any]) -> ssl.SSLContext:
+        ca_path = endpoint.get("ca_path")
+        try:
+            context = ssl.create_default_context(cafile=ca_path or None)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            detail = getattr(error, "strerror", None) or error
+            raise CheckError(
+                "bad_option",
+                f"{self._name}.ca_path={ca_path} can't be used ({detail}); it must be a readable PEM file.",
+            ) from error
+        if not endpoint.get("validate_certs", True):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
     @property
     def address(self) -> str:
@@ -203,82 +305,107 @@ class UrlTransport(Transport):
         self, method: str, path: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
     ) -> Response:
         """Send one request; redirects are answers, not followed, so that credentials never leave for another host."""
-        url = f"{self._url}{path}"
+        url = f"{self._url}{quote(path, safe=_URL_CHARACTERS)}"
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked above
+            url,
+            data=body,
+            method=method,
+            headers={"User-Agent": "vigie.observability", **self._headers, **headers},
+        )
+        ends = time.monotonic() + timeout
         try:
-            answer = open_url(
-                url,
-                data=body,
-                method=method,
-                headers={**self._headers, **headers},
-                timeout=timeout,
-                use_proxy=self._use_proxy,
-                validate_certs=self._validate_certs,
-                ca_path=self._ca_path,
-                url_username=self._username,
-                url_password=self._password,
-                force_basic_auth=bool(self._username),
-                follow_redirects="none",
-                http_agent="vigie.observability",
-                use_netrc=False,
-            )
-            return Response(answer.status, answer.read(MAX_BODY), {k.lower(): v for k, v in answer.headers.items()})
-        except urllib.error.HTTPError as error:
-            return Response(error.code, error.read(MAX_BODY), {k.lower(): v for k, v in error.headers.items()})
-        except (SSLValidationError, NoSSLError, ssl.SSLError) as error:
-            raise self._untrusted(error) from error
-        except (
-            http.client.RemoteDisconnected,
-            ConnectionResetError,
-            BrokenPipeError,
-            http.client.IncompleteRead,
-        ) as error:
-            raise self._disconnected() from error
-        except TimeoutError as error:
-            raise self._timed_out(timeout) from error
-        except (urllib.error.URLError, AnsibleConnectionError, http.client.HTTPException, OSError) as error:
-            cause = getattr(error, "reason", error)
-            if isinstance(cause, ssl.SSLError):
-                raise self._untrusted(cause) from error
-            if isinstance(cause, TimeoutError):
-                raise self._timed_out(timeout) from error
-            if isinstance(cause, ConnectionResetError | BrokenPipeError):
-                raise self._disconnected() from error
+            try:
+                answer = self._opener.open(request, timeout=timeout)
+            except urllib.error.HTTPError as error:
+                answer = error
+            with answer:
+                return Response(answer.status, _body(answer, ends), {k.lower(): v for k, v in answer.headers.items()})
+        except (OSError, http.client.HTTPException) as error:
+            self._raise(error, url, timeout)
+        except ValueError as error:
             raise CheckError(
-                "unreachable",
-                f"{self._url} can't be reached ({cause}); try 'curl -i {url.partition('?')[0]}'.",
+                "bad_option", f"{self._name}.headers can't be sent ({type(error).__name__}: {error})."
+            ) from error
+
+    def _raise(self, error: Exception, url: str, timeout: float) -> NoReturn:
+        """Raise the CheckError for an exception of the standard library."""
+        cause: Any = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise CheckError(
+                "tls_untrusted",
+                f"The certificate of {self._url} was not accepted ({cause.verify_message}); look at it with "
+                f"'openssl s_client -connect {urlsplit(self._url).netloc}', and set {self._name}.ca_path to the CA that signed it.",
+            ) from error
+        if isinstance(cause, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError | http.client.IncompleteRead):
+            # RemoteDisconnected is a ConnectionResetError.
+            raise Disconnected(
+                "disconnected",
+                f"{self._url} closed the connection before its answer was complete; the process may have died.",
                 transient=True,
             ) from error
-        except ValueError as error:
-            raise CheckError("bad_option", f"endpoint.url={self._url} is no usable address ({error}).") from error
-
-    def _untrusted(self, cause: Exception) -> CheckError:
-        return CheckError(
-            "tls_untrusted",
-            f"The certificate of {self._url} was not accepted ({cause}); set endpoint.ca_path to the CA that signed it.",
-        )
-
-    def _disconnected(self) -> CheckError:
-        return Disconnected(
-            "disconnected",
-            f"{self._url} closed the connection without an answer; the process may have died.",
+        if isinstance(cause, ssl.SSLError):
+            raise CheckError(
+                "tls_failed",
+                f"{self._url} doesn't speak TLS as it should ({cause.reason or cause}); try 'curl -iv {url.partition('?')[0]}' or "
+                "http:// instead of https://.",
+            ) from error
+        if isinstance(cause, TimeoutError):
+            raise CheckError(
+                "timeout", f"{self._url} gave no answer within {timeout:.1f} s.", transient=True
+            ) from error
+        if isinstance(cause, http.client.HTTPException):
+            raise CheckError(
+                "bad_answer",
+                f"{self._url} doesn't speak HTTP ({type(cause).__name__}: {str(cause)[:100]!r}), so another program may be listening there.",
+            ) from error
+        raise CheckError(
+            "unreachable",
+            f"{self._url} can't be reached ({cause}); try 'curl -i {url.partition('?')[0]}'.",
             transient=True,
-        )
+        ) from error
 
-    def _timed_out(self, timeout: float) -> CheckError:
-        return CheckError("timeout", f"{self._url} gave no answer within {timeout:.1f} s.", transient=True)
+
+def _body(answer: Any, ends: float) -> bytes:
+    """Return the body of an answer.
+
+    Raises:
+        TimeoutError: it was not complete at ``ends`` (monotonic seconds), however steadily it dripped.
+        IncompleteRead: the connection was closed within it.
+        CheckError: ``bad_answer`` when it is longer than MAX_BODY.
+    """
+    parts = []
+    size = 0
+    while part := answer.read1(65536):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            raise CheckError(
+                "bad_answer", f"The answer is longer than {MAX_BODY // 1024**2} MiB, which no check can need."
+            )
+        if time.monotonic() > ends:
+            raise TimeoutError
+    # read1 stays silent about a body that is shorter than its Content-Length.
+    missing = getattr(answer, "length", None)
+    if missing:
+        raise http.client.IncompleteRead(b"", missing)
+    return b"".join(parts)
 
 
 TRANSPORTS: dict[str, type[UrlTransport]] = {"url": UrlTransport}
 """The key of an endpoint that says where the service is, and the transport that it chooses."""
 
 
-def open_transport(endpoint: Mapping[str, Any]) -> Transport:
+def open_transport(endpoint: Mapping[str, Any], name: str = "endpoint") -> Transport:
     """Return the transport for an endpoint.
+
+    Args:
+        endpoint: the suboptions documented in the doc fragment ``endpoint``.
+        name: name of the option that holds them, for messages.
 
     Raises:
         CheckError: ``bad_option`` when the endpoint names no known place.
     """
     for key, transport in TRANSPORTS.items():
         if endpoint.get(key):
-            return transport(endpoint)
-    raise CheckError("bad_option", f"endpoint needs one of: {', '.join(TRANSPORTS)}.")
+            return transport(endpoint, name)
+    raise CheckError("bad_option", f"{name} needs one of: {', '.join(TRANSPORTS)}.")

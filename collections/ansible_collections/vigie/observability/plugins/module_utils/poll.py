@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError, Verdict
 
-MIN_REQUEST_TIMEOUT = 0.5
-"""Seconds that a request always gets, so that the last look before the deadline can still be answered."""
+MIN_REQUEST_TIMEOUT = 2.0
+"""Seconds that a request always gets if its own bound allows, so that the last look, taken at the deadline, can still be
+answered on a busy host, and its reason is about the system and not about the clock."""
 
 
 class Deadline:
@@ -31,6 +32,8 @@ class Deadline:
         self._started = clock()
         self._end = self._started + max(0.0, seconds)
         self._request_timeout = request_timeout
+        self.final = seconds <= 0
+        """Whether this look is the last one: its reason will be reported, so it is worth asking for the cause."""
 
     @property
     def left(self) -> float:
@@ -47,7 +50,7 @@ class Deadline:
         """Seconds that a single request may take now: below what is left, above a useful minimum."""
         if self._end == self._started:
             return self._request_timeout
-        return max(MIN_REQUEST_TIMEOUT, min(self._request_timeout, self.left))
+        return min(self._request_timeout, max(MIN_REQUEST_TIMEOUT, self.left))
 
 
 @dataclass
@@ -86,7 +89,7 @@ def wait_for(
     attempts = 0
     while True:
         attempts += 1
-        final = deadline.left <= 0
+        final = deadline.final = deadline.left <= 0
         permanent = False
         unanswered = False
         try:

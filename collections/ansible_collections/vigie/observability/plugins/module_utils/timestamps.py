@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from datetime import datetime, timezone
@@ -14,11 +15,25 @@ from ansible_collections.vigie.observability.plugins.module_utils.verdict import
 FUTURE_TOLERANCE = 5.0
 """Seconds by which a bound may lie in the future before it is taken for a mistake: clocks of two hosts differ a little."""
 
+YEAR_9999 = 253402300799.0
+"""The last Unix second that can be written as a time."""
+
 _RFC3339 = re.compile(r"^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)$")
 _DURATION = re.compile(
     r"^(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$", re.IGNORECASE
 )
 _DURATION_UNITS = (31536000.0, 604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
+
+
+def _number(value: str | float) -> float | None:
+    """Return a finite number, or None for text that is none; infinity and NaN would make every comparison useless."""
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
+    return number
 
 
 def parse_time(value: str | float) -> float:
@@ -27,13 +42,10 @@ def parse_time(value: str | float) -> float:
     Raises:
         ValueError: the text is neither.
     """
-    if isinstance(value, int | float):
-        return float(value)
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    match = _RFC3339.match(value.strip())
+    number = _number(value)
+    if number is not None:
+        return number
+    match = _RFC3339.match(str(value).strip())
     if not match:
         raise ValueError(f"{value!r} is neither Unix seconds nor an RFC 3339 time such as 2026-01-31T12:00:00Z")
     day, clock, fraction, zone = match.groups()
@@ -55,14 +67,13 @@ def parse_duration(value: str | float) -> float:
     Raises:
         ValueError: the text is no duration.
     """
-    if isinstance(value, int | float):
-        return float(value)
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    match = _DURATION.match(value.strip())
-    if not match or not value.strip():
+    number = _number(value)
+    if number is not None:
+        if number < 0:
+            raise ValueError(f"{value!r} is negative, which no duration can be")
+        return number
+    match = _DURATION.match(str(value).strip())
+    if not match or not str(value).strip():
         raise ValueError(f"{value!r} is no duration such as 90s or 1m30s")
     return sum(int(number) * unit for number, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if number)
 
@@ -82,6 +93,10 @@ def since_bound(value: str | float | None, now: float | None = None) -> float | 
         bound = now - parse_duration(text[1:]) if text.startswith("-") else parse_time(value)
     except ValueError as error:
         raise CheckError("bad_option", f"since: {error}.") from error
+    if bound > YEAR_9999:
+        raise CheckError(
+            "bad_option", f"since={value} lies beyond the year 9999; Unix seconds are wanted, not milliseconds."
+        )
     if bound > now + FUTURE_TOLERANCE:
         raise CheckError(
             "since_in_future",

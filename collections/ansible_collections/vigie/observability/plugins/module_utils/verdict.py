@@ -13,6 +13,25 @@ OBSERVED_LIMIT = 2000
 """Characters of an observation that are kept in a result: enough to understand, little enough to read."""
 
 
+COMMON_REASONS = (
+    "ok",
+    "appeared",
+    "bad_option",
+    "since_in_future",
+    "unreachable",
+    "timeout",
+    "disconnected",
+    "server_error",
+    "access_denied",
+    "redirected",
+    "bad_request",
+    "bad_answer",
+    "tls_untrusted",
+    "tls_failed",
+)
+"""Reasons that every check may give; the doc fragment ``check`` lists them."""
+
+
 class CheckError(Exception):
     """Something a check can't get past.
 
@@ -41,6 +60,7 @@ class Verdict:
         hint: one sentence with the command that shows the cause; empty when it held.
         observed: what was seen, as plain data.
         times: name to unix seconds, read from the observed systems' own clocks.
+        extra: further return values of the module.
     """
 
     matched: bool
@@ -48,6 +68,7 @@ class Verdict:
     hint: str = ""
     observed: Any = None
     times: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def yes(cls, observed: Any = None, times: dict[str, float] | None = None) -> Verdict:
