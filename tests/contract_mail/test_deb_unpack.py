@@ -186,6 +186,18 @@ def test_upgrade_is_only_made_when_asked_for(repository, run_module, options) ->
     assert (back["changed"], content(back)) == (True, "1.9-1")
 
 
+@pytest.mark.parametrize("path", ["usr/share", "/", "/usr//share", "/usr/share/"])
+def test_relocate_takes_absolute_folders(repository, run_module, options, path) -> None:
+    result = run_module("deb_unpack", relocate=[path], **options)
+    assert (result["failed"], result["reason"]) == (True, "bad_option")
+
+
+def test_relocate_in_check_mode_on_a_bare_host(repository, run_module, options, monkeypatch) -> None:
+    monkeypatch.chdir("/")  # where a relative usr/bin would be the system's
+    result = run_module("deb_unpack", check_mode=True, relocate=["/usr/lib"], **options)
+    assert (result["failed"], result["changed"], result["folder"]) == (False, True, "")
+
+
 def test_absent_removes_everything(repository, run_module, options) -> None:
     repository.add("tiny", "1.0-1")
     run_module("deb_unpack", keep=True, **options)

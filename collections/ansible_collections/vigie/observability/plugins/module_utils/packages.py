@@ -245,13 +245,14 @@ class PackageFolder:
                 continue
             changed = True
             if not check_mode:
-                fresh = Path(tempfile.mkdtemp(prefix=f".{self.name}.unpack-", dir=self.dest))
-                try:
-                    (fresh / program.name).write_bytes(after)
-                    shutil.copymode(program, fresh / program.name)
-                    (fresh / program.name).replace(program)
-                finally:
-                    _remove_tree(fresh)
+                with self._locked():
+                    fresh = Path(tempfile.mkdtemp(prefix=f".{self.name}.unpack-", dir=self.dest))
+                    try:
+                        (fresh / program.name).write_bytes(after)
+                        shutil.copymode(program, fresh / program.name)
+                        (fresh / program.name).replace(program)
+                    finally:
+                        _remove_tree(fresh)
         return changed
 
     def leftovers(self) -> list[Path]:

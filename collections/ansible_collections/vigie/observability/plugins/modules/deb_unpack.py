@@ -158,6 +158,8 @@ def run(module: AnsibleModule) -> Unpacked:
             check_mode=module.check_mode,
             temporary=Path(temporary),
         )
+    if not done.folder:  # check mode on a host that has nothing yet
+        return done
     relocated = folder.relocate(Path(done.folder), params["relocate"], check_mode=module.check_mode)
     return Unpacked(done.changed or relocated, done.version, done.folder)
 

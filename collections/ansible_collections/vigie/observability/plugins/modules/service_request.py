@@ -146,7 +146,7 @@ reason:
     - V(ok), or why the last request failed.
     - V(unexpected_status), the service answered another status than O(status).
     - V(disconnected), the connection was lost, and O(allow_disconnect) is false.
-    - V(unreachable), V(timeout), V(tls_untrusted), no answer came.
+    - V(unreachable), V(timeout), V(tls_untrusted), V(tls_failed), V(bad_answer), no answer came, or none of HTTP.
     - V(bad_option), a value that can't be right.
   returned: always
   type: str
@@ -160,7 +160,8 @@ import time
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vigie.observability.plugins.module_utils.endpoint import endpoint_spec, open_transport
+from ansible_collections.vigie.observability.plugins.module_utils.check import connect
+from ansible_collections.vigie.observability.plugins.module_utils.endpoint import endpoint_spec
 from ansible_collections.vigie.observability.plugins.module_utils.traffic import (
     Traffic,
     checked_run_id,
@@ -173,7 +174,7 @@ def run(module: AnsibleModule) -> Traffic:
     """Send the requests, unless it is check mode and they would change the service."""
     params = module.params
     try:
-        transport = open_transport(params["endpoint"])
+        transport = connect(module)
         if module.check_mode and params["disruptive"]:
             checked_run_id(params["run_id"] or "none")
             return Traffic()

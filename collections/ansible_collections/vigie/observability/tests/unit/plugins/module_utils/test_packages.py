@@ -184,3 +184,19 @@ def test_configuration_keeps_the_system_and_drops_hooks(tmp_path: Path, monkeypa
     assert 'Acquire::http::Proxy "http://p:3128/";' in text
     assert "Invoke" not in text
     assert text.index('Dir::Cache "var/cache/apt"') < text.index(f'Dir::Cache "{tmp_path}/cache/apt/cache"')
+
+
+def test_relocate_changes_compiled_in_folders_once(folder: PackageFolder) -> None:
+    program = unpacked(folder, "2.10-3") / "usr" / "bin" / "hello"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(b"\0/usr/share/hello\0/usr/share/other\0")
+    program.chmod(0o755)
+    (program.parent / "alias").symlink_to("hello")
+    path = program.parents[2]
+    assert folder.relocate(path, ["/usr/share/hello"], check_mode=True)
+    assert b"/usr/share/hello" in program.read_bytes()
+    assert folder.relocate(path, ["/usr/share/hello"], check_mode=False)
+    assert program.read_bytes() == b"\0usr/share/hello/\0/usr/share/other\0"
+    assert program.stat().st_mode & 0o777 == 0o755
+    assert not folder.relocate(path, ["/usr/share/hello"], check_mode=False)
+    assert not folder.leftovers()
