@@ -1,0 +1,184 @@
+"""Fixtures of the application's tests: applications, child processes and a trace collector."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from flask import Flask
+from flask_metrics.config import Settings
+from flask_metrics.logs import JsonLog
+from flask_metrics.web import create_app, service_of
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+APP_DIR = Path(__file__).resolve().parents[1]
+WAIT = 60
+"""Seconds after which something that should happen at once is given up; no test depends on the speed."""
+
+
+class MemoryStream:
+    """Log stream that keeps what was written."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes, /) -> int:
+        self.data += data
+        return len(data)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.data.splitlines()]
+
+
+@pytest.fixture
+def stream() -> MemoryStream:
+    return MemoryStream()
+
+
+@pytest.fixture
+def make_app(stream: MemoryStream) -> Iterator[Callable[..., Flask]]:
+    """Factory of ready applications that log to ``stream``; takes the fields of `Settings`."""
+    apps: list[Flask] = []
+
+    def make(**settings: Any) -> Flask:
+        app = create_app(Settings(**settings), JsonLog(stream))
+        service_of(app).phase = "ready"
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        tracing = service_of(app).tracing
+        if tracing:
+            tracing.shutdown(WAIT)
+
+
+class Collector:
+    """OTLP/HTTP collector on a free port that keeps the spans it was sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[ExportTraceServiceRequest] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                collector.requests.append(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200 if self.path == "/v1/traces" else 404)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        """The spans as plain dicts; ids in hexadecimal, the resource's attributes under ``resource``."""
+        return [
+            {
+                "name": span.name,
+                "kind": span.kind,
+                "trace_id": span.trace_id.hex(),
+                "span_id": span.span_id.hex(),
+                "parent_span_id": span.parent_span_id.hex(),
+                "status": span.status.code,
+                "events": [event.name for event in span.events],
+                "resource": _attributes(resource_spans.resource.attributes),
+                **_attributes(span.attributes),
+            }
+            for request in list(self.requests)
+            for resource_spans in request.resource_spans
+            for scope_spans in resource_spans.scope_spans
+            for span in scope_spans.spans
+        ]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.close()
+
+
+class Child:
+    """The service in a process of its own, on a free port."""
+
+    def __init__(self, env: dict[str, str], code: str | None = None) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("APP_", "OTEL_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, *(["-c", code] if code else ["-m", "flask_metrics"])],
+            env={**inherited, "PYTHONPATH": str(APP_DIR), "APP_PORT": "0", **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until_listening(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate(timeout=WAIT)[1]
+        listening: dict[str, Any] = json.loads(line)
+        self.port = int(listening["port"])
+        return listening
+
+    def request(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> HTTPResponse:
+        """Send one request on a connection of its own; the response has been read (``body``)."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
+        try:
+            connection.request(method, path, headers=headers or {})
+            response = connection.getresponse()
+            response.body = response.read()  # type: ignore[attr-defined]
+            return response
+        finally:
+            connection.close()
+
+    def finish(self) -> tuple[int, list[dict[str, Any]], str]:
+        """Wait for the end: exit code, the log lines not read yet, standard error."""
+        out, err = self.process.communicate(timeout=WAIT)
+        return self.process.returncode, [json.loads(line) for line in out.splitlines()], err
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def start_child() -> Iterator[Callable[..., Child]]:
+    """Factory of child processes; takes environment variables and the optional ``code`` to run instead."""
+    children: list[Child] = []
+
+    def start(code: str | None = None, **env: str) -> Child:
+        child = Child(env, code)
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.close()
