@@ -37,6 +37,7 @@ def test_a_good_mail_is_kept_with_its_headers(catcher: Catcher) -> None:
     (file,) = (catcher.maildir / "new").iterdir()
     assert abs(file.stat().st_mtime - received) < 0.002, "the file's time is the arrival"
     assert file.stat().st_mode & 0o777 == 0o600
+    assert b"\r" not in file.read_bytes(), "lines end as files here do"
     assert list((catcher.maildir / "tmp").iterdir()) == []
     (entry,) = (line for line in catcher.log() if line["event"] == "mail")
     assert (entry["file"], entry["subject"]) == (file.name, "crash loop")

@@ -18,6 +18,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Lab
 
 exporter = load_program(EXPORTER)
@@ -154,6 +156,40 @@ def test_state_survives_its_file_but_not_another_supervisord(script: Script) -> 
     other = exporter.Ledger.from_json(stored, "another boot")
     assert other.processes == {}
     assert other.first_time(0)
+
+
+class SilentSupervisord:
+    """Answers the questions of an Exporter; there is no supervisord."""
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def log_tail(self) -> str:
+        raise exporter.RpcError("no log file")
+
+    def snapshot_with_marker(self, token: str) -> list[Any]:
+        raise exporter.RpcError("not now")
+
+
+def test_kill_between_saving_and_acknowledging(tmp_path: Path) -> None:
+    def new_listener() -> Any:
+        return exporter.Exporter("vigie", tmp_path / "state.json", SilentSupervisord())
+
+    def send(listener: Any, serial: int, state: str, from_state: str, pid: str = "") -> None:
+        headers = {"eventname": f"PROCESS_STATE_{state}", "serial": str(serial), "poolserial": str(serial)}
+        listener.handle_event(headers, f"processname:app groupname:app from_state:{from_state} {pid}", 1000.0 + serial)
+
+    listener = new_listener()
+    send(listener, 0, "STARTING", "STOPPED", "tries:0")
+    send(listener, 1, "EXITED", "RUNNING", "expected:0 pid:10")
+    send(listener, 2, "STARTING", "EXITED", "tries:0")
+    before = listener.processes_json()["processes"]
+    assert before[0]["restarts"] == 1
+    listener = new_listener()  # the old one was killed before supervisord read its acknowledgement
+    send(listener, 2, "STARTING", "EXITED", "tries:0")
+    assert listener.processes_json()["processes"] == before
+    send(listener, 3, "RUNNING", "STARTING", "pid:11")
+    assert listener.processes_json()["processes"][0]["ready"]
 
 
 LOG = """\
