@@ -29,6 +29,7 @@ DAY = 86400.0
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UID = re.compile(rb"\bUID (\d+)")
 _INTERNALDATE = re.compile(rb'INTERNALDATE "([^"]+)"')
+_LISTED = re.compile(r'\([^)]*\) (?:"[^"]*"|NIL) (.+)$')
 _DATE = re.compile(r"^ ?(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)$")
 
 
@@ -163,7 +164,9 @@ class ImapMailbox(Mailbox):
         quoted = '"' + self._folder.replace("\\", "\\\\").replace('"', '\\"') + '"'
         status, answer = connection.select(quoted, readonly=True)
         if status != "OK":
-            listed = [_text([line]).rpartition(' "')[2].strip('" ') for line in connection.list()[1] or [] if line]
+            # A line of LIST: (flags) "separator" name
+            lines = [_LISTED.match(_text([line])) for line in connection.list()[1] or []]
+            listed = [match[1].strip('"') for match in lines if match]
             names = ", ".join(listed[:8]) or "none"
             raise CheckError(
                 "imap_folder_missing",
@@ -179,6 +182,9 @@ class ImapMailbox(Mailbox):
     @property
     def _host(self) -> str:
         return f"{self._server[0]}:{self._server[1]}"
+
+    def _confused(self, error: Exception) -> CheckError:
+        return CheckError("bad_answer", f"{self._host} doesn't speak IMAP as it should ({_text(error.args)}).")
 
     def _tls_context(self, ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:
         try:
@@ -251,14 +257,14 @@ class ImapMailbox(Mailbox):
             ) from error
         except imaplib.IMAP4.abort as error:
             self._connection = None
+            if "unexpected" in _text(error.args):
+                raise self._confused(error) from error
             raise CheckError(
                 "disconnected", f"{self._host} closed the connection ({_text(error.args)}).", transient=True
             ) from error
         except (imaplib.IMAP4.error, ValueError) as error:
             self._connection = None
-            raise CheckError(
-                "bad_answer", f"{self._host} doesn't speak IMAP as it should ({_text(error.args)})."
-            ) from error
+            raise self._confused(error) from error
         except (OSError, socket.gaierror) as error:
             self._connection = None
             raise CheckError(
