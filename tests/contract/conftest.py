@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,19 @@ from ansible.module_utils.testing import patch_module_args
 sys.path.insert(0, str(Path(__file__).parent))
 
 from systems import (
+    CRITICAL,
     AlertmanagerServer,
+    Exporter,
     PrometheusServer,
+    RunModule,
     WebServer,
     eventually,
     fetch,
     find_program,
     free_port,
+    rule,
     runnable,
 )
-
-RunModule = Callable[..., dict[str, Any]]
-CRITICAL = {"severity": "critical"}
 
 
 @pytest.fixture
@@ -91,31 +91,6 @@ def make_alertmanager(
         server.stop()
 
 
-class Exporter:
-    """A real exporter whose gauges a test sets; ``case_value{case=...}`` drives the rules."""
-
-    def __init__(self) -> None:
-        self.web = WebServer()
-        self.web.text("/html", "<html><body>It works!</body></html>", content_type="text/html")
-        self.web.text("/broken", "out of order", status=500)
-        self._values: dict[str, float] = {}
-        # A sample with its own time, as an exporter gives it that copies old data: Prometheus keeps showing it for five minutes.
-        self._old = int((time.time() - 100) * 1000)
-        self.set(base=1)
-
-    @property
-    def url(self) -> str:
-        return self.web.url
-
-    def set(self, **values: float | None) -> None:
-        """Set gauges by the name of their case; None removes one."""
-        self._values.update({name: value for name, value in values.items() if value is not None})
-        for name in [name for name, value in values.items() if value is None]:
-            self._values.pop(name, None)
-        lines = [f'case_value{{case="{name}"}} {value}' for name, value in self._values.items()]
-        self.web.text("/metrics", "\n".join([*lines, f"case_old 7 {self._old}", ""]))
-
-
 @pytest.fixture(scope="session")
 def exporter() -> Iterator[Exporter]:
     """The exporter that the shared Prometheus scrapes."""
@@ -145,7 +120,12 @@ def alertmanager(make_alertmanager: Callable[[], AlertmanagerServer], hook: WebS
                 "group_wait": "200ms",
                 "group_interval": "500ms",
                 "routes": [
-                    {"receiver": "hook", "matchers": ['severity="critical"'], "group_wait": "100ms", "repeat_interval": "1h"}
+                    {
+                        "receiver": "hook",
+                        "matchers": ['severity="critical"'],
+                        "group_wait": "100ms",
+                        "repeat_interval": "1h",
+                    }
                 ],
             },
             "inhibit_rules": [
@@ -158,11 +138,6 @@ def alertmanager(make_alertmanager: Callable[[], AlertmanagerServer], hook: WebS
         }
     )
     return server
-
-
-def rule(name: str, case: str, **more: Any) -> dict[str, Any]:
-    """An alerting rule that fires while ``case_value{case=...}`` is above 0."""
-    return {"alert": name, "expr": f'case_value{{case="{case}"}} > 0', "labels": CRITICAL, **more}
 
 
 @pytest.fixture(scope="session")

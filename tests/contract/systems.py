@@ -24,6 +24,10 @@ COMPILED_FOLDERS = ("/usr/share/prometheus/alertmanager", "/usr/share/prometheus
 STARTUP_SECONDS = 30.0
 
 Json = dict[str, Any]
+RunModule = Callable[..., Json]
+"""Runs a module by its name with its options, and returns its result."""
+
+CRITICAL = {"severity": "critical"}
 
 
 def find_program(variable: str, name: str) -> Path:
@@ -39,7 +43,9 @@ def find_program(variable: str, name: str) -> Path:
     for alias in (name, name.removeprefix("prometheus-")):
         if on_path := shutil.which(alias):
             return Path(on_path)
-    raise RuntimeError(f"{name} is missing: run 'make up' once, install the package {name}, or set {variable} to the program.")
+    raise RuntimeError(
+        f"{name} is missing: run 'make up' once, install the package {name}, or set {variable} to the program."
+    )
 
 
 def runnable(program: Path, folder: Path) -> tuple[Path, Path]:
@@ -240,3 +246,33 @@ def raw_server(behaviour: Callable[[socket.socket], None]) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         listener.close()
+
+
+class Exporter:
+    """A real exporter whose gauges a test sets; ``case_value{case=...}`` drives the rules."""
+
+    def __init__(self) -> None:
+        self.web = WebServer()
+        self.web.text("/html", "<html><body>It works!</body></html>", content_type="text/html")
+        self.web.text("/broken", "out of order", status=500)
+        self._values: dict[str, float] = {}
+        # A sample with its own time, as an exporter gives it that copies old data: Prometheus keeps showing it for five minutes.
+        self._old = int((time.time() - 100) * 1000)
+        self.set(base=1)
+
+    @property
+    def url(self) -> str:
+        return self.web.url
+
+    def set(self, **values: float | None) -> None:
+        """Set gauges by the name of their case; None removes one."""
+        self._values.update({name: value for name, value in values.items() if value is not None})
+        for name in [name for name, value in values.items() if value is None]:
+            self._values.pop(name, None)
+        lines = [f'case_value{{case="{name}"}} {value}' for name, value in self._values.items()]
+        self.web.text("/metrics", "\n".join([*lines, f"case_old 7 {self._old}", ""]))
+
+
+def rule(name: str, case: str, **more: Any) -> dict[str, Any]:
+    """An alerting rule that fires while ``case_value{case=...}`` is above 0."""
+    return {"alert": name, "expr": f'case_value{{case="{case}"}} > 0', "labels": CRITICAL, **more}

@@ -7,8 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Exporter, RunModule, rule
-from systems import AlertmanagerServer, PrometheusServer, WebServer, eventually, fetch, free_port
+from systems import (
+    AlertmanagerServer,
+    Exporter,
+    PrometheusServer,
+    RunModule,
+    WebServer,
+    eventually,
+    fetch,
+    free_port,
+    rule,
+)
 
 Options = dict[str, Any]
 
@@ -74,9 +83,7 @@ def test_notified(run_module: RunModule, at: Options, am: Options, hook: WebServ
 
 
 def test_silenced(run_module: RunModule, at: Options, am: Options, alertmanager: AlertmanagerServer) -> None:
-    silence = run_module(
-        "alert_silence", endpoint=am["alertmanager"], matchers={"alertname": "Hushed"}, duration="10m"
-    )
+    silence = run_module("alert_silence", endpoint=am["alertmanager"], matchers={"alertname": "Hushed"}, duration="10m")
     result = run_module("alert_check", **at, **am, alert="Hushed", state="silenced", receiver="hook")
     assert result["matched"], result
     assert result["observed"]["alerts"][0]["silenced_by"] == [silence["silence_id"]]
@@ -105,7 +112,7 @@ def test_the_state_is_waited_for(run_module: RunModule, at: Options, exporter: E
 
 # What does not
 
-CASES = {
+CASES: dict[str, tuple[Options, str]] = {
     "rule_not_loaded": ({"alert": "Missing"}, "Prometheus knows Broken, Comes, Fires"),
     "rule_not_loaded for lack of labels": ({"alert": "Fires", "labels": {"severity": "low"}}, "but with labels"),
     "rule_not_loaded though wanted": ({"alert": "Missing", "state": "loaded"}, "look at rule_files"),
@@ -125,11 +132,11 @@ def test_reason_in_prometheus(run_module: RunModule, quick: Options, name: str) 
     options, words = CASES[name]
     result = run_module("alert_check", **quick, **options)
     assert result["failed"], result
-    assert result["reason"] == name.split()[0], result["hint"]
+    assert result["reason"] == name.split(maxsplit=1)[0], result["hint"]
     assert words in result["hint"]
 
 
-LATER_CASES = {
+LATER_CASES: dict[str, tuple[Options, str]] = {
     "routed_elsewhere": ({"alert": "Nobody"}, "to 'null', which by its name sends nothing, to no other"),
     "routed_elsewhere than to the receiver": ({"alert": "Fires", "receiver": "mail"}, "to 'hook', not to 'mail'"),
     "inhibited": ({"alert": "Inhibited"}, "Another alert inhibits it"),
@@ -149,7 +156,7 @@ def test_reason_in_alertmanager(run_module: RunModule, quick: Options, am: Optio
     options, words = LATER_CASES[name]
     result = run_module("alert_check", **quick, **am, **{"state": "routed", **options})
     assert result["failed"], result
-    assert result["reason"] == name.split()[0], result["hint"]
+    assert result["reason"] == name.split(maxsplit=1)[0], result["hint"]
     assert words in result["hint"]
 
 
@@ -192,7 +199,12 @@ def test_alertmanager_unreachable(run_module: RunModule, quick: Options) -> None
 def failing(make_alertmanager: Callable[[], AlertmanagerServer]) -> AlertmanagerServer:
     """A real Alertmanager to which Prometheus doesn't send, and whose mail server refuses connections."""
     server = make_alertmanager()
-    mail = {"to": "a@example.com", "from": "b@example.com", "smarthost": f"127.0.0.1:{free_port()}", "require_tls": False}
+    mail = {
+        "to": "a@example.com",
+        "from": "b@example.com",
+        "smarthost": f"127.0.0.1:{free_port()}",
+        "require_tls": False,
+    }
     server.start(
         {
             "route": {"receiver": "mail", "group_by": ["alertname"], "group_wait": "100ms", "group_interval": "1s"},
@@ -202,7 +214,9 @@ def failing(make_alertmanager: Callable[[], AlertmanagerServer]) -> Alertmanager
     return server
 
 
-def test_not_sent(run_module: RunModule, quick: Options, failing: AlertmanagerServer, alertmanager: AlertmanagerServer) -> None:
+def test_not_sent(
+    run_module: RunModule, quick: Options, failing: AlertmanagerServer, alertmanager: AlertmanagerServer
+) -> None:
     result = run_module("alert_check", **quick, alertmanager={"url": failing.url}, alert="Fires", state="routed")
     assert (result["failed"], result["reason"]) == (True, "not_sent"), result
     assert alertmanager.url in result["hint"] and failing.url in result["hint"]
@@ -216,7 +230,8 @@ def test_notification_failed(run_module: RunModule, at: Options, failing: Alertm
     failing.post_alert(alertname="Undeliverable")
     options = {**at, "alertmanager": {"url": failing.url}, "alert": "Undeliverable", "state": "notified"}
     eventually(
-        lambda: 'requests_failed_total{integration="email"} 0' not in fetch(f"{failing.url}/metrics")[1], "a failed mail"
+        lambda: 'requests_failed_total{integration="email"} 0' not in fetch(f"{failing.url}/metrics")[1],
+        "a failed mail",
     )
     result = run_module("alert_check", **{**options, "timeout": 0.5})
     assert (result["failed"], result["reason"]) == (True, "notification_failed"), result
@@ -262,9 +277,17 @@ def test_no_alertmanager_and_a_rejected_rule_file(
     result = run_module("alert_check", **quick, **am, alert="Alone", state="routed")
     assert (result["failed"], result["reason"]) == (True, "no_alertmanager"), result
 
-    lonely.configure({"global": {"evaluation_interval": "200ms"}}, "groups: [{name: g, rules: [{alert: New, expr: 'sum('}]}]")
+    lonely.configure(
+        {"global": {"evaluation_interval": "200ms"}}, "groups: [{name: g, rules: [{alert: New, expr: 'sum('}]}]"
+    )
     assert lonely.reload() == 500
-    for alert, state in (("New", "loaded"), ("Quiet", "loaded"), ("New", "firing"), ("Quiet", "firing"), ("New", "inactive")):
+    for alert, state in (
+        ("New", "loaded"),
+        ("Quiet", "loaded"),
+        ("New", "firing"),
+        ("Quiet", "firing"),
+        ("New", "inactive"),
+    ):
         result = run_module("alert_check", **quick, alert=alert, state=state)
         assert (result["failed"], result["reason"]) == (True, "rule_config_rejected"), (alert, state, result)
     # The old rule still fires; that state is reached whatever the file on the disk says.

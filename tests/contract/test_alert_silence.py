@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.vigie.observability.plugins.module_utils.timestamps import parse_time
-from conftest import RunModule
-from systems import AlertmanagerServer, fetch, free_port
+from systems import AlertmanagerServer, RunModule, fetch, free_port
 
 Options = dict[str, Any]
 Silence = Callable[..., dict[str, Any]]
@@ -91,7 +90,12 @@ def test_matchers_of_every_kind(silence: Silence) -> None:
     ]
     first = silence(matchers=matchers, diff=True)
     assert first["changed"]
-    assert first["diff"]["after"]["matchers"] == ['alertname="Kinds"', 'namespace=~"a|b"', 'pod!~"x.*"', 'severity!="critical"']
+    assert first["diff"]["after"]["matchers"] == [
+        'alertname="Kinds"',
+        'namespace=~"a|b"',
+        'pod!~"x.*"',
+        'severity!="critical"',
+    ]
     assert not silence(matchers=list(reversed(matchers)))["changed"]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import RunModule
-from systems import AlertmanagerServer
+from systems import AlertmanagerServer, RunModule
 
 Options = dict[str, Any]
 
@@ -56,10 +55,13 @@ def test_for_is_part_of_it_and_allowances_have_defaults(run_module: RunModule, b
 def test_labels_decide_on_the_route(run_module: RunModule, budget: Options) -> None:
     result = run_module("chain_budget", **budget, job="app", alert="Nobody")
     assert (result["receiver"], result["intervals"]["group_wait"]) == ("null", 0.2)
-    assert run_module("chain_budget", **budget, job="app", alert="Nobody", labels={"severity": "critical"})["receiver"] == "hook"
+    assert (
+        run_module("chain_budget", **budget, job="app", alert="Nobody", labels={"severity": "critical"})["receiver"]
+        == "hook"
+    )
 
 
-CASES = {
+CASES: dict[str, tuple[Options, str]] = {
     "job_unknown": ({"job": ["app", "nowhere"], "alert": "Fires"}, "no target of job nowhere"),
     "rule_not_loaded": ({"job": "app", "alert": "Missing"}, "No rule is called Missing"),
     "routed_elsewhere": ({"job": "app", "alert": "Nobody", "receiver": "hook"}, "goes to null, not to hook"),

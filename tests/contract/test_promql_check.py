@@ -7,8 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Exporter, RunModule
-from systems import PrometheusServer
+from systems import Exporter, PrometheusServer, RunModule
 
 Options = dict[str, Any]
 
@@ -60,7 +59,7 @@ def test_a_value_that_comes_is_waited_for(run_module: RunModule, at: Options, ex
     assert result["matched"] and result["attempts"] > 1
 
 
-CASES = {
+CASES: dict[str, tuple[Options, str]] = {
     "condition_false": ({"query": case("base"), "operator": ">", "value": 2}, "have values 1, no series is > 2"),
     "no_data": ({"query": case("never")}, "Series called case_value exist"),
     "no_data by comparison": ({"query": f"{case('base')} > 2"}, "comparisons"),
@@ -82,7 +81,7 @@ def test_reason(run_module: RunModule, quick: Options, name: str) -> None:
     options, words = CASES[name]
     result = run_module("promql_check", **quick, **options)
     assert result["failed"], result
-    assert result["reason"] == name.split()[0], result["hint"]
+    assert result["reason"] == name.split(maxsplit=1)[0], result["hint"]
     assert words in result["hint"]
 
 
@@ -103,11 +102,15 @@ def test_since_demands_a_later_sample(run_module: RunModule, at: Options, quick:
     assert result["reason"] == "stale_sample"
 
 
-def test_a_metric_that_is_gone_is_unknown(run_module: RunModule, at: Options, quick: Options, exporter: Exporter) -> None:
+def test_a_metric_that_is_gone_is_unknown(
+    run_module: RunModule, at: Options, quick: Options, exporter: Exporter
+) -> None:
     exporter.set(leaves=1)
     assert run_module("promql_check", **at, query=case("leaves"))["matched"]
     exporter.set(leaves=None)
-    assert run_module("promql_check", **{**at, "timeout": 1}, query=case("leaves"), expect="absent", since=time.time())["matched"]
+    assert run_module("promql_check", **{**at, "timeout": 1}, query=case("leaves"), expect="absent", since=time.time())[
+        "matched"
+    ]
     assert run_module("promql_check", **quick, query=case("leaves"))["reason"] == "no_data"
 
 
@@ -116,9 +119,7 @@ def test_hold(run_module: RunModule, at: Options, exporter: Exporter) -> None:
     assert result["matched"] and result["attempts"] > 1 and result["elapsed"] >= 0.5
     exporter.set(flips=0)
     threading.Timer(1.2, exporter.set, kwargs={"flips": 1}).start()
-    result = run_module(
-        "promql_check", **{**at, "timeout": 2}, query=case("flips"), operator="==", value=1, hold=1.9
-    )
+    result = run_module("promql_check", **{**at, "timeout": 2}, query=case("flips"), operator="==", value=1, hold=1.9)
     assert (result["failed"], result["reason"]) == (True, "held_too_short"), result
 
 
@@ -140,7 +141,9 @@ def test_first_sample(
     assert again["times"] == first["times"]
     # All series: the last of their first samples.
     both = 'case_value{case=~"counts|counts_not"}'
-    assert run_module("promql_check", **quick, query=both, value=3, first_sample=True, since=before, series="all")["failed"]
+    assert run_module("promql_check", **quick, query=both, value=3, first_sample=True, since=before, series="all")[
+        "failed"
+    ]
     every = run_module(
         "promql_check", **at, query=both, value=0, first_sample=True, since=before, series="all", operator="=="
     )

@@ -6,8 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Exporter, RunModule
-from systems import free_port
+from systems import Exporter, RunModule, free_port
 
 Options = dict[str, Any]
 
@@ -32,7 +31,7 @@ def test_a_scrape_after_since_is_waited_for(run_module: RunModule, at: Options) 
     assert result["times"]["last_scrape"] > since
 
 
-CASES = {
+CASES: dict[str, tuple[Options, str]] = {
     "job_unknown": ({"job": "nowhere"}, "it knows app, broken"),
     "target_dropped": ({"job": "dropped"}, "Relabelling drops all 1 targets"),
     "too_few_targets": ({"job": "app", "count": 2}, "Job app has 1 targets, 2 are wanted"),
@@ -50,7 +49,7 @@ def test_reason(run_module: RunModule, quick: Options, case: str) -> None:
     options, words = CASES[case]
     result = run_module("scrape_check", **quick, **options)
     assert result["failed"] and not result["matched"]
-    assert result["reason"] == case.split()[0], result["hint"]
+    assert result["reason"] == case.split(maxsplit=1)[0], result["hint"]
     assert words in result["hint"]
     assert result["msg"] == f"{result['reason']}: {result['hint']}"
 
@@ -61,7 +60,9 @@ def test_stale_scrape(run_module: RunModule, quick: Options) -> None:
     assert (result["failed"], result["reason"]) == (True, "stale_scrape"), result
 
 
-def test_a_dead_exporter_is_told_from_a_wrong_address(run_module: RunModule, quick: Options, exporter: Exporter) -> None:
+def test_a_dead_exporter_is_told_from_a_wrong_address(
+    run_module: RunModule, quick: Options, exporter: Exporter
+) -> None:
     dead = {"url": f"http://127.0.0.1:{free_port()}"}
     result = run_module("scrape_check", **quick, job="down", origin=dead)
     assert result["reason"] == "exporter_down"
@@ -71,13 +72,17 @@ def test_a_dead_exporter_is_told_from_a_wrong_address(run_module: RunModule, qui
     assert f"{exporter.url}/metrics" in result["hint"] and result["observed"]["targets"][0]["url"] in result["hint"]
 
 
-def test_the_same_host_by_another_name_is_no_wrong_address(run_module: RunModule, quick: Options, exporter: Exporter) -> None:
+def test_the_same_host_by_another_name_is_no_wrong_address(
+    run_module: RunModule, quick: Options, exporter: Exporter
+) -> None:
     origin = {"url": f"http://localhost:{exporter.web.port}"}
     result = run_module("scrape_check", **quick, job="html", origin=origin, origin_path="/html")
     assert result["reason"] == "scrape_failed", result["hint"]
 
 
-def test_an_exporter_that_answers_badly_at_its_origin(run_module: RunModule, quick: Options, exporter: Exporter) -> None:
+def test_an_exporter_that_answers_badly_at_its_origin(
+    run_module: RunModule, quick: Options, exporter: Exporter
+) -> None:
     result = run_module("scrape_check", **quick, job="broken", origin={"url": exporter.url}, origin_path="/broken")
     assert result["reason"] == "scrape_failed"
     assert "answers badly" in result["hint"]

@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import RunModule
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from systems import PrometheusServer, WebServer, free_port, raw_server
+from systems import PrometheusServer, RunModule, WebServer, free_port, raw_server
 
 Options = dict[str, Any]
 USER, PASSWORD = "vigie", "correct horse"
@@ -53,9 +52,7 @@ def _certificate(folder: Path, name: str, alternative: str) -> tuple[Path, Path]
     files = folder / f"{name}.crt", folder / f"{name}.key"
     files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return files
 
@@ -168,8 +165,15 @@ def test_access_denied(ask: Ask, guarded: PrometheusServer, login: Options) -> N
 
 def test_secrets_are_never_printed(run_module: RunModule, guarded: PrometheusServer) -> None:
     secret_file = guarded.folder / "wrong"
-    with raw_server(lambda connection: connection.sendall(b"HTTP/1.1 500 No\r\n\r\nguessed is not the password")) as url:
-        endpoint = {"url": url, "username": USER, "password_file": str(secret_file), "headers": {"X-Token": "t0ken-of-mine"}}
+    with raw_server(
+        lambda connection: connection.sendall(b"HTTP/1.1 500 No\r\n\r\nguessed is not the password")
+    ) as url:
+        endpoint = {
+            "url": url,
+            "username": USER,
+            "password_file": str(secret_file),
+            "headers": {"X-Token": "t0ken-of-mine"},
+        }
         result = run_module("promql_check", endpoint=endpoint, query="up", timeout=0)
     assert result["reason"] == "server_error"
     text = json.dumps(result)
@@ -209,7 +213,8 @@ def test_a_redirect_is_not_followed(ask: Ask, prometheus: PrometheusServer) -> N
 
 
 @pytest.mark.parametrize(
-    "body", ["<html>hello</html>", "[]", "{}", '"text"', '{"status": "success", "data": {"resultType": "vector"}}', "nul"]
+    "body",
+    ["<html>hello</html>", "[]", "{}", '"text"', '{"status": "success", "data": {"resultType": "vector"}}', "nul"],
 )
 def test_nonsense(ask: Ask, body: str) -> None:
     server = WebServer()
@@ -236,7 +241,7 @@ def test_no_http_at_all(ask: Ask) -> None:
     "answer",
     [
         b"",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"status\":",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"status":',
         b"HTTP/1.1 500 No\r\nContent-Length: 500\r\n\r\nout of",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nhe",
         b"HTTP/1.1 200 O",
@@ -245,7 +250,9 @@ def test_no_http_at_all(ask: Ask) -> None:
 def test_an_answer_cut_short(ask: Ask, answer: bytes) -> None:
     with raw_server(lambda connection: connection.sendall(answer)) as url:
         result = ask({"url": url})
-    assert reason(result) in ("disconnected", "bad_answer") if answer.endswith(b"O") else reason(result) == "disconnected"
+    assert (
+        reason(result) in ("disconnected", "bad_answer") if answer.endswith(b"O") else reason(result) == "disconnected"
+    )
     assert result["attempts"] > 1 or result["reason"] == "bad_answer"
 
 
@@ -269,7 +276,16 @@ def test_an_answer_that_drips_for_ever(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:9090", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://127.0.0.1:99999", "http://a b/", "http://x/?q=1"]
+    "url",
+    [
+        "127.0.0.1:9090",
+        "ftp://127.0.0.1",
+        "http://",
+        "http://127.0.0.1:port",
+        "http://127.0.0.1:99999",
+        "http://a b/",
+        "http://x/?q=1",
+    ],
 )
 def test_a_malformed_address(ask: Ask, url: str) -> None:
     result = ask({"url": url}, timeout=5)
