@@ -60,7 +60,7 @@ def dovecot(
 ) -> Iterator[Dovecot]:
     """A real IMAP server from the distribution's packages, which are kept in pytest's cache folder."""
     temporary = tmp_path_factory.mktemp("dovecot")
-    cache = request.config.cache
+    cache = getattr(request.config, "cache", None)
     home = cache.mkdir("dovecot") if cache else temporary
     try:
         folders = unpack_dovecot(home / "packages", home / "downloads", temporary)

@@ -31,15 +31,17 @@ class Repository:
         self.lists = root.parent / "system-lists"
         self.sources = root.parent / "sources.list"
         (self.lists / "partial").mkdir(parents=True)
+        parts = root.parent / "apt.conf.d"
+        parts.mkdir()
+        (parts / "99hook").write_text(f'APT::Update::Post-Invoke {{ "touch {root.parent}/hook-ran"; }};\n')
         self.sources.write_text(f"deb [trusted=yes] http://127.0.0.1:{port}/ ./\n")
         self.config.write_text(
             f'Dir::State::lists "{self.lists}";\n'
             f'Dir::Etc::sourcelist "{self.sources}";\n'
             'Dir::Etc::sourceparts "/dev/null";\n'
-            'Dir::Etc::parts "/dev/null";\n'
+            f'Dir::Etc::parts "{parts}";\n'
             'Acquire::http::Proxy "DIRECT";\n'
             'Acquire::Retries "0";\n'
-            f'APT::Update::Post-Invoke {{ "touch {root.parent}/hook-ran"; }};\n'
         )
 
     def add(self, name: str, version: str, size: int = 10) -> Path:
@@ -121,7 +123,7 @@ def names(folder: str) -> set[str]:
     return {path.name for path in Path(folder).iterdir()}
 
 
-def test_system_lists_are_used_when_they_know_the_package(repository, run_module, options) -> None:
+def test_system_lists_are_used_when_they_know_the_package(repository, run_module, options, tmp_path) -> None:
     repository.add("tiny", "1.0-1")
     repository.update_system()
     forecast = run_module("deb_unpack", check_mode=True, **options)
@@ -134,6 +136,7 @@ def test_system_lists_are_used_when_they_know_the_package(repository, run_module
     assert content(result) == "1.0-1"
     assert names(options["dest"]) == {"tiny", "tiny_1.0-1_all"}
     assert not Path(options["cache"], "apt", "lists").exists()
+    assert (tmp_path / "hook-ran").exists(), "the hook of this test doesn't work"
     assert not list(Path(options["cache"]).glob("*.deb"))
     assert not (repository.root.parent / "script-ran").exists()
 

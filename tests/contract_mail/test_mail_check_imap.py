@@ -81,10 +81,28 @@ def test_mail_that_comes_later_is_seen_on_the_open_connection(run_module, doveco
     assert (result["matched"], result["attempts"]) == (True, 3)
 
 
-def test_no_mail_is_marked_as_read(run_module, dovecot, user, options) -> None:
+@pytest.fixture
+def commands(monkeypatch) -> list[tuple[Any, ...]]:
+    """What is sent to IMAP servers."""
+    sent: list[tuple[Any, ...]] = []
+    real = imaplib.IMAP4._command  # type: ignore[attr-defined]
+
+    def recorded(self, *words):
+        sent.append(words)
+        return real(self, *words)
+
+    monkeypatch.setattr(imaplib.IMAP4, "_command", recorded)
+    return sent
+
+
+def test_no_mail_is_marked_as_read(run_module, dovecot, options, commands) -> None:
+    user = options["endpoint"]["username"]
     dovecot.deliver(user, compose())
     assert run_module("mail_check", subject="FIRING", **options)["matched"]
     assert not run_module("mail_check", subject="RESOLVED", **options)["matched"]
+    assert "EXAMINE" in {words[0] for words in commands}
+    assert "SELECT" not in {words[0] for words in commands}
+    assert "BODY[" not in str(commands)
     with imaplib.IMAP4("127.0.0.1", dovecot.plain_port) as connection:
         connection.login(user, SECRET)
         connection.select("INBOX", readonly=True)
@@ -126,7 +144,7 @@ def test_mail_of_the_second_of_the_bound_is_fresh(run_module, dovecot, user, opt
     assert run_module("mail_check", since=NOW - 99, **options)["reason"] == "stale_mail"
 
 
-def test_many_mails_are_not_all_read(dovecot, user, certificates, options) -> None:
+def test_many_mails_are_not_all_read(dovecot, user, commands) -> None:
     for number in range(300):
         dovecot.deliver(user, compose(Subject=f"old {number}"), arrived=NOW - 7200)
     dovecot.deliver(user, compose(), arrived=NOW - 10)
@@ -135,8 +153,11 @@ def test_many_mails_are_not_all_read(dovecot, user, certificates, options) -> No
     )
     search = MailSearch(box, Wanted(run_id="drill-1", since=NOW - 60))
     assert search.look(Deadline(60)).matched
+    commands.clear()
     assert search.look(Deadline(60)).matched
     assert search.loaded == 1
+    assert [words[:2] for words in commands] == [("EXAMINE", '"INBOX"'), ("UID", "SEARCH")]
+    assert commands[1][3] == "302:*"
     search = MailSearch(box, Wanted(run_id="drill-9", since=NOW - 60))
     verdict = search.look(Deadline(0))
     assert (verdict.reason, verdict.observed["count"]) == ("run_id_mismatch", 301)

@@ -81,6 +81,9 @@ def test_all_pages_without_a_bound(mailpit) -> None:
         mailpit.add(compose(Subject=f"mail {number}"), arrived=NOW - number)
     box = MailpitMailbox(open_transport({"url": mailpit.url}))
     assert len(box.survey(None, 5).entries) == 250
+    mailpit.requests.clear()
+    assert len(box.survey(None, 5).entries) == 250
+    assert len(mailpit.requests) == 1, "a page without news ends the list"
 
 
 def test_mail_deleted_between_list_and_load(run_module, mailpit) -> None:

@@ -134,15 +134,16 @@ class Wanted:
             found.add("body")
         if not all(value in mail.headers.get(name.lower(), ()) for name, value in self.headers.items()):
             found.add("headers")
-        if self.run_id is not None and not self._carries_run_id(mail):
+        if self.run_id is not None and not carries_run_id(mail, self.run_id):
             found.add("run_id")
         return frozenset(found)
 
-    def _carries_run_id(self, mail: Mail) -> bool:
-        assert self.run_id is not None
-        # "run-1" must not be found in "run_id: run-10".
-        pattern = re.compile(rf"(?<![\w-])run_id:[ \t]*{re.escape(self.run_id)}(?![A-Za-z0-9._-])")
-        return self.run_id in mail.headers.get(RUN_ID_HEADER, ()) or any(pattern.search(text) for text in mail.texts)
+
+def carries_run_id(mail: Mail, run_id: str) -> bool:
+    """Whether a mail has the run id in its header, or in its text as ``run_id: <id>``."""
+    # "run-1" must not be found in "run_id: run-10".
+    pattern = re.compile(rf"(?<![\w-])run_id:[ \t]*{re.escape(run_id)}(?![A-Za-z0-9._-])")
+    return run_id in mail.headers.get(RUN_ID_HEADER, ()) or any(pattern.search(text) for text in mail.texts)
 
 
 def fresh(arrived: float, since: float, resolution: float) -> bool:

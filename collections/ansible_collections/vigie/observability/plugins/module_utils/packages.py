@@ -31,7 +31,7 @@ PACKAGE_VERSION = re.compile(r"^[A-Za-z0-9.+~:-]+$")
 _URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+\.deb) (?P<size>\d+) ?(?:SHA256:(?P<sha256>[0-9a-f]{64}))?")
 _UNWANTED_SETTING = re.compile(
     r"^[^ ]*Invoke"  # hooks of others change the system
-    r"|^Acquire::IndexTargets::deb::(?:DEP-11|Contents)"  # indexes that nothing here reads
+    r"|^Acquire::IndexTargets::deb::(?!Packages)"  # icons, contents, translations: nothing here reads them
 )
 _NO_SPACE = ("No space left on device", "enough free space", "Disk quota exceeded")
 _APT_TIMEOUT = 900
@@ -112,6 +112,7 @@ class Apt:
             # What is installed here is of no interest: only what the mirrors offer can be downloaded.
             'Dir::State::status "/dev/null";',
             'Acquire::Languages "none";',
+            'Acquire::IndexTargets::deb-src::Sources::DefaultEnabled "false";',
         ]
         if os.geteuid() == 0:
             # The user _apt can't enter a private state directory.

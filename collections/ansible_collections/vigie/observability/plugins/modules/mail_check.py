@@ -175,10 +175,10 @@ matched:
   type: bool
 observed:
   description:
-    - When found, RV(observed.subject), RV(observed.from), RV(observed.to), RV(observed.arrived), RV(observed.message_id) and RV(observed.headers) of
+    - When found, C(subject), C(from), C(to), C(arrived), C(message_id) and C(headers) of
       the mail, the latter those asked for and C(X-Vigie-*). It is the first that arrived after O(since), without O(since) the newest.
-    - Else RV(observed.count), the number of mails in the mailbox, and RV(observed.newest), subject, recipients and arrival of the newest three. With
-      O(relay), RV(observed.mailbox) is what the reason would be without it.
+    - Else C(count), the number of mails in the mailbox, and C(newest), subject, recipients and arrival of the newest three. With
+      O(relay), C(mailbox) is what the reason would be without it.
     - Bodies are never returned.
   returned: always
   type: dict
@@ -216,7 +216,7 @@ hint:
   returned: always
   type: str
 times:
-  description: RV(times.arrived), Unix seconds at which the mail that was found arrived, as the mailbox tells.
+  description: C(arrived), Unix seconds at which the mail that was found arrived, as the mailbox tells.
   returned: always
   type: dict
 """

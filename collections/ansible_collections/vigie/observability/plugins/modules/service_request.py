@@ -130,7 +130,7 @@ last:
       description: The headers, names in lower case, without cookies and credentials.
       type: dict
 times:
-  description: Unix seconds RV(times.first_sent) and RV(times.last_answered), by the clock of the host that runs the module.
+  description: Unix seconds C(first_sent) and C(last_answered), by the clock of the host that runs the module.
   returned: always
   type: dict
 elapsed:

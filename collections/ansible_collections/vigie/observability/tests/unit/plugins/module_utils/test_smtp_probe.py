@@ -69,6 +69,12 @@ def test_a_maildir_never_delivered_to_is_no_mail_too(probe: Probe) -> None:
         blame_relay(unreadable(transient=True), RELAY)(Deadline(0))
 
 
+def test_relay_is_left_alone_while_waiting_for_the_maildir(probe: Probe) -> None:
+    with pytest.raises(CheckError, match="mailbox_unreadable"):
+        blame_relay(unreadable(transient=True), RELAY)(Deadline(60))
+    assert probe.tried == 0
+
+
 def test_a_forbidden_mailbox_is_not_the_relays_fault(probe: Probe) -> None:
     with pytest.raises(CheckError, match="mailbox_unreadable"):
         blame_relay(unreadable(transient=False), RELAY)(Deadline(0))
