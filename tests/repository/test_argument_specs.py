@@ -54,7 +54,7 @@ def test_specs_equal_defaults(role: Path) -> None:
 @pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 def test_knobs_carry_the_name_of_their_role(role: Path) -> None:
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text()) or {}
-    prefix = "vigie_" if role.name == "common" else f"{role.name}_"
+    prefix = f"{role.name}_"
     assert [name for name in defaults if not name.startswith(prefix)] == []
 
 
