@@ -35,6 +35,7 @@ class ReceivedAlert:
     starts_at: float
     updated_at: float
     ends_at: float
+    fingerprint: str = ""
 
     def summary(self) -> dict[str, Any]:
         """The alert for people."""
@@ -135,6 +136,7 @@ class Alertmanager:
                     starts_at=parse_time(alert["startsAt"]),
                     updated_at=parse_time(alert["updatedAt"]),
                     ends_at=parse_time(alert["endsAt"]),
+                    fingerprint=alert.get("fingerprint", ""),
                 )
                 for alert in answer
             ]

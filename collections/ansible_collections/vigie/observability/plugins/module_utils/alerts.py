@@ -361,7 +361,7 @@ class AlertCheck:
         if not deadline.final:
             return Verdict.no("not_sent", "", observed)
         if fresh:
-            return Verdict.no(*self._routing_link(fresh[0], observed))
+            return Verdict.no(*self._routing_link(deadline, fresh[0], observed))
         broken = self._prometheus_link(deadline)
         if broken:
             return self._verdict(broken)
@@ -399,7 +399,7 @@ class AlertCheck:
             observed,
         )
 
-    def _routing_link(self, alert: ReceivedAlert, observed: Any) -> Broken:
+    def _routing_link(self, deadline: Deadline, alert: ReceivedAlert, observed: Any) -> Broken:
         """Return why an alert in Alertmanager doesn't come to the receiver in the wanted state."""
         address = self._alertmanager.address if self._alertmanager else ""
         if not self._is_ours(alert):
@@ -416,7 +416,7 @@ class AlertCheck:
         if alert.inhibited_by:
             return (
                 "inhibited",
-                f"Another alert inhibits it (fingerprint {', '.join(alert.inhibited_by)}); see inhibit_rules at {address}/#/status.",
+                f"Another alert inhibits it: {self._inhibitors(deadline, alert)}; see inhibit_rules at {address}/#/status.",
                 observed,
             )
         if self._state == "silenced":
@@ -427,6 +427,14 @@ class AlertCheck:
             f"{' '.join(alert.silenced_by)}'.",
             observed,
         )
+
+    def _inhibitors(self, deadline: Deadline, alert: ReceivedAlert) -> str:
+        """Return the alerts that inhibit one, by their labels, or by their fingerprints when they are gone meanwhile."""
+        held = self._alertmanager.alerts(deadline, {}) if self._alertmanager else []
+        names = {
+            one.fingerprint: " ".join(f"{name}={value}" for name, value in sorted(one.labels.items())) for one in held
+        }
+        return ", ".join(names.get(fingerprint, f"fingerprint {fingerprint}") for fingerprint in alert.inhibited_by)
 
     def _notified(self, deadline: Deadline, observed: dict[str, Any], times: dict[str, float]) -> Verdict:
         """Return whether Alertmanager delivers; its counters know integrations, not alerts."""
