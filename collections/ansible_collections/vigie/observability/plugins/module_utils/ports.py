@@ -141,7 +141,7 @@ def holder_of(address: IPv4Address | IPv6Address, port: int) -> Holder | None:
             continue
         for line in lines:
             fields = line.split()
-            local, _, hexadecimal = fields[1].partition(":")
+            local, dummy, hexadecimal = fields[1].partition(":")
             if int(hexadecimal, 16) != port:
                 continue
             bound = decode_address(local)

@@ -52,7 +52,7 @@ def read_process(pid: int) -> Process | None:
     """Return a living process, or None when it is gone, is a zombie, or may not be looked at."""
     folder = Path("/proc", str(pid))
     try:
-        name, _, rest = folder.joinpath("stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+        name, dummy, rest = folder.joinpath("stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
         command_line = folder.joinpath("cmdline").read_bytes()
     except OSError:
         return None
@@ -169,4 +169,4 @@ def _environment(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     pairs = (entry.decode("utf-8", "replace").partition("=") for entry in block.split(b"\0"))
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, dummy, value in pairs}

@@ -317,7 +317,7 @@ def _facts(report: Mapping[str, Any]) -> str:
     ]
     bars = _bars([*report["stages"], *report["negatives"]])
     if bars:
-        pairs.append(("Whole run", _seconds(max(bar.end for bar in bars) - min(bar.start for bar in bars))))
+        pairs.append(("Whole run", _seconds(max(span.end for span in bars) - min(span.start for span in bars))))
     items = "".join(f"<div><dt>{name}</dt><dd>{_e(value)}</dd></div>" for name, value in pairs)
     return f'<section><dl class="facts">{items}</dl></section>'
 
@@ -344,7 +344,7 @@ def _bars(entries: Iterable[Mapping[str, Any]]) -> list[_Bar]:
 
 def _timeline(report: Mapping[str, Any]) -> str:
     everything = [*report["stages"], *report["negatives"]]
-    bars = {id(bar.entry): bar for bar in _bars(everything)}
+    bars = {id(span.entry): span for span in _bars(everything)}
     if not bars:
         return "<section><h2>Timeline</h2><p>No stage ran.</p></section>"
     zoomed = [stage for stage in report["stages"] if stage["name"] in _ZOOMED]
@@ -358,7 +358,7 @@ def _timeline(report: Mapping[str, Any]) -> str:
         figures.append(_figure("From the crash to the mail", [*rows, _axis(window)], near))
     rest = [entry for entry in everything if entry not in zoomed or not near]
     if any(id(entry) in bars for entry in rest):
-        whole = _padded(min(bar.start for bar in bars.values()), max(bar.end for bar in bars.values()))
+        whole = _padded(min(span.start for span in bars.values()), max(span.end for span in bars.values()))
         rows = [_row(entry, bars.get(id(entry)), whole) for entry in rest]
         if near and window:
             # In the order of time: what ran before the crash, the crash to the mail as one row, the rest.
@@ -373,7 +373,7 @@ def _zoom(report: Mapping[str, Any], near: Sequence[_Bar]) -> _Window:
 
     A back-off of 30 s before, or a log found a minute later, would squash the seconds that count; their bars are cut instead.
     """
-    start, end = min(bar.start for bar in near), max(bar.end for bar in near)
+    start, end = min(span.start for span in near), max(span.end for span in near)
     restart, mailed = entry_of(report, "restart"), entry_of(report, "mailed")
     zero = parse_time(restart["finished"]) if restart and happened(restart) else start
     way = (parse_time(mailed["finished"]) if mailed and happened(mailed) else end) - zero
@@ -391,12 +391,12 @@ def _padded(start: float, end: float) -> _Window:
 
 
 def _figure(title: str, rows: Sequence[str], bars: Sequence[_Bar]) -> str:
-    spoken = "; ".join(f"{bar.entry['name']} from {clock(format_time(bar.start))} {_ended(bar)}" for bar in bars)
+    spoken = "; ".join(f"{span.entry['name']} from {clock(format_time(span.start))} {_ended(span)}" for span in bars)
     return f'<div class="figure"><h3>{title}</h3><div role="img" aria-label="{_e(f"{title}: {spoken}")}">{"".join(rows)}</div></div>'
 
 
-def _ended(bar: _Bar) -> str:
-    return "without an end" if bar.open_end else f"to {clock(format_time(bar.end))}"
+def _ended(span: _Bar) -> str:
+    return "without an end" if span.open_end else f"to {clock(format_time(span.end))}"
 
 
 def _ticks(window: _Window) -> list[float]:
@@ -445,12 +445,12 @@ def _measure(report: Mapping[str, Any], window: _Window) -> str:
     )
 
 
-def _row(entry: Mapping[str, Any], bar: _Bar | None, window: _Window) -> str:
+def _row(entry: Mapping[str, Any], span: _Bar | None, window: _Window) -> str:
     hits = entry["evidence"].get("disturbances", [])
     names = "".join(f'<span class="hit">◆ {_e(item["process"])}</span>' for item in hits)
     return (
         f'<div class="row"><span class="name">{_name(entry)}{names}</span>'
-        f"<svg>{_grid(window)}{_draw(entry, bar, window)}{''.join(_hit(item, window) for item in hits)}</svg>"
+        f"<svg>{_grid(window)}{_draw(entry, span, window)}{''.join(_hit(item, window) for item in hits)}</svg>"
         f'<span class="value">{_value(entry)}</span></div>'
     )
 
@@ -466,27 +466,27 @@ def _value(entry: Mapping[str, Any]) -> str:
     return f'{time}{budget} <span class="mark {kind}">{sign}</span>'
 
 
-def _draw(entry: Mapping[str, Any], bar: _Bar | None, window: _Window) -> str:
-    if bar is None:
+def _draw(entry: Mapping[str, Any], span: _Bar | None, window: _Window) -> str:
+    if span is None:
         return '<line class="never" x1="0" x2="100%" y1="50%" y2="50%"/>'
-    if bar.end < window.start or bar.start > window.end:
-        return _MORE_BEFORE.format(kind="far") if bar.end < window.start else _MORE_AFTER.format(kind="far")
+    if span.end < window.start or span.start > window.end:
+        return _MORE_BEFORE.format(kind="far") if span.end < window.start else _MORE_AFTER.format(kind="far")
     parts = []
-    budget_end = bar.budget_end
+    budget_end = span.budget_end
     if budget_end is not None:
-        parts.append(_rect("track", bar.start, budget_end, window, top=5, height=20))
+        parts.append(_rect("track", span.start, budget_end, window, top=5, height=20))
         if 0 <= window.percent(budget_end) <= 100:
             place = f"{window.percent(budget_end):.2f}%"
             parts.append(f'<line class="edge" x1="{place}" x2="{place}" y1="3" y2="27"/>')
     if entry["ok"] is not False:
-        parts.append(_rect("bar", bar.start, bar.end, window))
+        parts.append(_rect("bar", span.start, span.end, window))
     elif budget_end is not None and entry["evidence"].get("reason") == "over_budget":
-        parts += [_rect("bar", bar.start, budget_end, window), _rect("bar bad", budget_end, bar.end, window)]
+        parts += [_rect("bar", span.start, budget_end, window), _rect("bar bad", budget_end, span.end, window)]
     else:
-        parts.append(_rect("bar bad open" if bar.open_end else "bar bad", bar.start, bar.end, window))
-    if window.percent(bar.start) < 0 < window.percent(bar.end):
+        parts.append(_rect("bar bad open" if span.open_end else "bar bad", span.start, span.end, window))
+    if window.percent(span.start) < 0 < window.percent(span.end):
         parts.append(_MORE_BEFORE.format(kind="more"))
-    if window.percent(bar.start) < 100 < window.percent(bar.end):
+    if window.percent(span.start) < 100 < window.percent(span.end):
         parts.append(_MORE_AFTER.format(kind="more"))
     return "".join(parts)
 
@@ -507,9 +507,11 @@ def _hit(item: Mapping[str, Any], window: _Window) -> str:
 
 
 def _composite(near: Sequence[_Bar], zoomed: _Window, whole: _Window) -> str:
-    start, end = min(bar.start for bar in near), max(bar.end for bar in near)
+    start, end = min(span.start for span in near), max(span.end for span in near)
     band = _rect("band", max(start, zoomed.start), min(end, zoomed.end), whole, top=0, height=30)
-    bars = "".join(_rect("bar bad" if bar.entry["ok"] is False else "bar", bar.start, bar.end, whole) for bar in near)
+    bars = "".join(
+        _rect("bar bad" if span.entry["ok"] is False else "bar", span.start, span.end, whole) for span in near
+    )
     return (
         f'<div class="row"><span class="name">crash to mail <span class="soft">(above)</span></span>'
         f'<svg>{band}{_grid(whole)}{bars}</svg><span class="value">{_seconds(end - start)}</span></div>'
@@ -518,12 +520,12 @@ def _composite(near: Sequence[_Bar], zoomed: _Window, whole: _Window) -> str:
 
 def _key(bars: Sequence[_Bar], zoomed: _Window | None, disturbed: bool) -> str:
     """Return the legend, with only what the pictures show."""
-    bad = any(bar.entry["ok"] is False for bar in bars)
+    bad = any(span.entry["ok"] is False for span in bars)
     cut = zoomed is not None and any(
-        bar.entry["name"] in _ZOOMED and (bar.start < zoomed.start or bar.end > zoomed.end) for bar in bars
+        span.entry["name"] in _ZOOMED and (span.start < zoomed.start or span.end > zoomed.end) for span in bars
     )
     items = ['<li><svg><rect class="bar" x="0" y="3" width="30" height="12"/></svg>time used</li>']
-    if any(bar.entry["budget_seconds"] is not None for bar in bars):
+    if any(span.entry["budget_seconds"] is not None for span in bars):
         items.append(
             '<li><svg><rect class="track" x="0" y="0" width="30" height="18"/>'
             '<line class="edge" x1="30" x2="30" y1="-1" y2="19"/></svg>budget, ends at the line</li>'

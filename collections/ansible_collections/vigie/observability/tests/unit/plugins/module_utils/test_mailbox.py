@@ -236,7 +236,7 @@ def test_headers_that_were_asked_for_are_shown() -> None:
 def test_a_mail_is_loaded_once() -> None:
     memory = Memory(mail(subject="other"))
     search = MailSearch(memory, Wanted(subject=re.compile("x"), since=T0))
-    for _ in range(3):
+    for dummy in range(3):
         assert not search.look(Deadline(60)).matched
     memory.mails["new"] = mail(subject="x", arrived=T0 + 1)
     assert search.look(Deadline(60)).matched

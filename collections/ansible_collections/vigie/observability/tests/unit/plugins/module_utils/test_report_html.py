@@ -118,7 +118,7 @@ def test_headline_comes_first(name: str, title: str) -> None:
 
 
 def test_failure_shows_reason_and_hint_with_its_command_as_code_on_top() -> None:
-    top = source("routed").split("</section>")[0]
+    top = source("routed").split("</section>", maxsplit=1)[0]
     assert "<code>route_elsewhere</code>" in top
     assert (
         "<code>amtool config routes test --config.file ~/.local/state/vigie/etc/alertmanager.yml severity=critical</code>"
@@ -139,7 +139,7 @@ def test_failure_shows_reason_and_hint_with_its_command_as_code_on_top() -> None
 )
 def test_commands_in_hints(hint: str, code: list[str]) -> None:
     failed = {"name": "crash", "ok": False, "evidence": {"reason": "broken", "hint": hint}}
-    top = page_of(failed, expected=("crash",)).split("</section>")[0]
+    top = page_of(failed, expected=("crash",)).split("</section>", maxsplit=1)[0]
     assert re.findall(r"<code>(.*?)</code>", top) == [*code, "broken"]
 
 
@@ -282,7 +282,7 @@ def test_a_failed_stage_is_marked_whole_even_when_waiting_took_longer_than_its_b
 
 def test_a_disturbance_is_shown_on_top_in_its_row_and_in_the_table() -> None:
     text = source("disturbed")
-    top = text.split("</section>")[0]
+    top = text.split("</section>", maxsplit=1)[0]
     assert "alertmanager</span> at 11:03:49.200 during mailed: killed by signal 9" in top
     row = figure_row(text, "mailed<")
     assert 'class="hit-mark"' in row
