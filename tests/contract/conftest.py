@@ -152,6 +152,7 @@ def prometheus(
     def job(name: str, target: str, **more: Any) -> dict[str, Any]:
         return {"job_name": name, "static_configs": [{"targets": [target], "labels": {"team": "red"}}], **more}
 
+    twins = 'case_value{case=~"twin_.*"}'
     server = make_prometheus()
     server.configure(
         {
@@ -180,7 +181,8 @@ def prometheus(
                     rule("Idle", "idle"),
                     rule("Passes", "passes", keep_firing_for="1s"),
                     rule("Comes", "comes"),
-                    {"alert": "Broken", "expr": "up * on() group_left() up", "labels": CRITICAL},
+                    {"alert": "Twins", "expr": f"{twins} * on (team) group_left {twins} > 0", "labels": CRITICAL},
+                    {"alert": "Broken", "expr": "case_value * on() group_left() case_value", "labels": CRITICAL},
                 ],
             }
         ],

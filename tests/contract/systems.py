@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-PACKAGES = Path("~/.local/state/vigie/packages").expanduser()
+PACKAGES = Path(os.environ.get("VIGIE_STATE_DIR", "~/.local/state/vigie")).expanduser() / "packages"
 COMPILED_FOLDERS = ("/usr/share/prometheus/alertmanager", "/usr/share/prometheus/web")
 STARTUP_SECONDS = 30.0
 
@@ -234,7 +234,7 @@ def raw_server(behaviour: Callable[[socket.socket], None]) -> Iterator[str]:
     def serve() -> None:
         while True:
             try:
-                connection, _peer = listener.accept()
+                connection, dummy = listener.accept()
             except OSError:
                 return
             with contextlib.suppress(OSError), connection:

@@ -160,6 +160,21 @@ def test_reason_in_alertmanager(run_module: RunModule, quick: Options, am: Optio
     assert words in result["hint"]
 
 
+def test_a_rule_that_breaks_keeps_its_alert(
+    run_module: RunModule, at: Options, quick: Options, exporter: Exporter
+) -> None:
+    exporter.set(twin_a=1)
+    assert run_module("alert_check", **at, alert="Twins")["matched"]
+    exporter.set(twin_b=1)
+    eventually(
+        lambda: run_module("alert_check", **at, alert="Twins", state="loaded", check_mode=True)["reason"] != "ok",
+        "the failure of the rule",
+    )
+    assert run_module("alert_check", **quick, alert="Twins")["matched"]
+    result = run_module("alert_check", **quick, alert="Twins", state="inactive")
+    assert (result["failed"], result["reason"]) == (True, "rule_unhealthy"), result
+
+
 def test_silenced_though_it_should_be_routed(
     run_module: RunModule, at: Options, quick: Options, am: Options, alertmanager: AlertmanagerServer
 ) -> None:
@@ -318,3 +333,12 @@ def test_check_mode(run_module: RunModule, at: Options) -> None:
 def test_alertmanager_is_demanded_where_it_is_needed(run_module: RunModule, at: Options) -> None:
     for state in ("routed", "notified", "silenced", "resolved"):
         assert "alertmanager" in run_module("alert_check", **at, alert="Fires", state=state)["msg"]
+
+
+def test_swapped_endpoints(
+    run_module: RunModule, prometheus: PrometheusServer, alertmanager: AlertmanagerServer
+) -> None:
+    swapped = {"endpoint": {"url": alertmanager.url}, "alertmanager": {"url": prometheus.url}}
+    for state in ("firing", "routed"):
+        result = run_module("alert_check", **swapped, alert="Fires", state=state, timeout=5)
+        assert (result["failed"], result["reason"], result["attempts"]) == (True, "bad_request", 1), result

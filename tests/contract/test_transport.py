@@ -121,7 +121,7 @@ def test_a_server_that_comes_up_is_waited_for(ask: Ask) -> None:
     def later() -> None:
         listener = socket.create_server(("127.0.0.1", port))
         servers.append(listener)
-        connection, _peer = listener.accept()
+        connection, dummy = listener.accept()
         with connection:
             connection.recv(65536)
             serve(connection)

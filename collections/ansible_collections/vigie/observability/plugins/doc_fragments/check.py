@@ -49,5 +49,6 @@ notes:
   - A check is read-only and always reports C(changed=false).
   - >-
     Reasons shared by all checks are V(ok), V(appeared), V(bad_option), V(since_in_future), V(unreachable), V(timeout), V(disconnected),
-    V(server_error), V(access_denied), V(redirected), V(bad_request), V(bad_answer), V(tls_untrusted) and V(tls_failed). The reasons of each check are listed at its return value RV(reason).
+    V(server_error), V(access_denied), V(redirected), V(bad_request), V(bad_answer), V(tls_untrusted) and V(tls_failed). The reasons of
+    each check are listed at its return value RV(reason).
 """

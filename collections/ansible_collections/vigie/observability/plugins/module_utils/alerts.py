@@ -177,7 +177,7 @@ class AlertCheck:
         if evaluated is not None and not alerts:
             return Verdict.yes(_seen(rules), {"last_evaluation": evaluated})
         if alerts:
-            return Verdict.no("still_firing", self._still(*alerts[0]), _seen(rules, alerts))
+            return self._still_firing(deadline, rules, alerts)
         if not deadline.final:
             return Verdict.no("rule_not_loaded", "", _seen(rules))
         return self._verdict(self._rule_link(deadline, rules) or self._not_evaluated(rules))
@@ -316,21 +316,33 @@ class AlertCheck:
             observed,
         )
 
-    def _still(self, rule: Rule, alert: Alert) -> str:
+    def _still_firing(self, deadline: Deadline, rules: list[Rule], alerts: list[tuple[Rule, Alert]]) -> Verdict:
+        rule, alert = alerts[0]
+        # A rule that can't be evaluated any more keeps its alerts as they were.
+        broken = self._rule_link(deadline, rules) if deadline.final and rule.health == "err" else None
+        if broken:
+            return self._verdict(broken)
         keep = f", and for keep_firing_for={rule.keep_firing_for:g} s after that" if rule.keep_firing_for else ""
-        return (
+        return Verdict.no(
+            "still_firing",
             f"{self._alert} is {alert.state} since {format_time(alert.active_at)} and stays so while its expression is true{keep}: "
-            f"{rule.query}"
+            f"{rule.query}",
+            _seen(rules, alerts),
         )
 
     # Alertmanager's side
 
-    def _received_alerts(self, deadline: Deadline) -> list[ReceivedAlert]:
-        """Return the alert as Alertmanager holds it, whatever its state, the oldest first."""
+    @property
+    def _receiving(self) -> Alertmanager:
         if self._alertmanager is None:
             raise CheckError("bad_option", f"state={self._state} needs the option alertmanager.")
+        return self._alertmanager
+
+    def _received_alerts(self, deadline: Deadline) -> list[ReceivedAlert]:
+        """Return the alert as Alertmanager holds it, whatever its state, the oldest first."""
+        alertmanager = self._receiving
         try:
-            received = self._alertmanager.alerts(deadline, {"alertname": self._alert, **self._labels})
+            received = alertmanager.alerts(deadline, {"alertname": self._alert, **self._labels})
         except CheckError as error:
             if error.reason not in NO_ANSWER:
                 raise
@@ -384,7 +396,7 @@ class AlertCheck:
 
     def _sending_link(self, deadline: Deadline, observed: Any) -> Broken:
         """Return why a firing alert is not in Alertmanager."""
-        address = self._alertmanager.address if self._alertmanager else ""
+        address = self._receiving.address
         targets = self._prometheus.alertmanagers(deadline)
         if not targets:
             return (
@@ -394,14 +406,15 @@ class AlertCheck:
             )
         return (
             "not_sent",
-            f"The alert fires and Prometheus sends to {', '.join(targets)}, but {address} doesn't hold it; compare the addresses, and "
-            f"look at prometheus_notifications_errors_total and Prometheus' log.",
+            f"The alert fires and Prometheus sends to {', '.join(targets)}, but {address} doesn't hold it; compare the addresses and look at "
+            "prometheus_notifications_errors_total. What fired before Prometheus found its Alertmanager is sent only after "
+            "--rules.alert.resend-delay, a minute by default.",
             observed,
         )
 
     def _routing_link(self, deadline: Deadline, alert: ReceivedAlert, observed: Any) -> Broken:
         """Return why an alert in Alertmanager doesn't come to the receiver in the wanted state."""
-        address = self._alertmanager.address if self._alertmanager else ""
+        address = self._receiving.address
         if not self._is_ours(alert):
             to = ", ".join(f"'{name}'" for name in alert.receivers)
             nothing = ", which by its name sends nothing" if alert.receivers == [NULL_RECEIVER] else ""
@@ -438,8 +451,7 @@ class AlertCheck:
 
     def _notified(self, deadline: Deadline, observed: dict[str, Any], times: dict[str, float]) -> Verdict:
         """Return whether Alertmanager delivers; its counters know integrations, not alerts."""
-        assert self._alertmanager is not None
-        counted = self._alertmanager.deliveries(deadline)
+        counted = self._receiving.deliveries(deadline)
         before = self._counted = counted if self._counted is None else self._counted
         observed = {**observed, "deliveries": {name: vars(one) for name, one in counted.items()}}
         for name, one in counted.items():
@@ -465,7 +477,7 @@ class AlertCheck:
         rules = self._rules(deadline)
         firing = self._alerts(rules, "firing")
         if firing:
-            return Verdict.no("still_firing", self._still(*firing[0]), _seen(rules, firing))
+            return self._still_firing(deadline, rules, firing)
         received = self._received_alerts(deadline)
         if received:
             ends = format_time(max(alert.ends_at for alert in received))

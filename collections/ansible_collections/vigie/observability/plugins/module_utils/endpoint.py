@@ -48,7 +48,6 @@ def endpoint_spec(*, required: bool = True) -> dict[str, Any]:
         "type": "dict",
         "required": required,
         "options": ENDPOINT_OPTIONS,
-        "required_one_of": [["url"]],
         "mutually_exclusive": [["password", "password_file"]],
     }
 

@@ -175,7 +175,7 @@ class PromqlCheck:
             raise CheckError(
                 "bad_option", "value=nan can't be compared with anything; count series with 'count(...)' instead."
             )
-        if not max_age > 0:
+        if not 0 < max_age <= math.inf:
             raise CheckError("bad_option", f"max_age={max_age} must be above 0 seconds.")
         if hold < 0:
             raise CheckError("bad_option", f"hold={hold} must not be negative.")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 from collections.abc import Mapping
@@ -68,7 +69,7 @@ class ScrapeCheck:
             raise CheckError(
                 "bad_option", f"count={count} must be at least 1; to prove that nothing is up use expect=absent."
             )
-        if not max_age > 0:
+        if not 0 < max_age <= math.inf:
             raise CheckError("bad_option", f"max_age={max_age} must be above 0 seconds.")
         self._prometheus = prometheus
         self._job = job

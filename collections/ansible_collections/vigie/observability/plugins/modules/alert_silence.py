@@ -116,26 +116,24 @@ hint:
 
 from dataclasses import replace
 
-from ansible_collections.vigie.observability.plugins.module_utils.alertmanager import Alertmanager
+from ansible_collections.vigie.observability.plugins.module_utils.alertmanager import Alertmanager, Silence
 from ansible_collections.vigie.observability.plugins.module_utils.check import connect, waiting_module
 from ansible_collections.vigie.observability.plugins.module_utils.endpoint import endpoint_spec
 from ansible_collections.vigie.observability.plugins.module_utils.poll import Deadline, wait_for
-from ansible_collections.vigie.observability.plugins.module_utils.silences import Plan, Wanted, parse_wanted, plan
+from ansible_collections.vigie.observability.plugins.module_utils.silences import Plan, parse_wanted, plan
 from ansible_collections.vigie.observability.plugins.module_utils.timestamps import format_time
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError, Verdict
 
 
-def apply(alertmanager: Alertmanager, wanted: Wanted, deadline: Deadline, *, present: bool, dry: bool) -> Plan:
-    """Bring Alertmanager to the wanted state, or with ``dry`` only say what that would take."""
-    silences, now = alertmanager.silences(deadline)
-    todo = plan(wanted, silences, now, present=present)
-    if todo.changed and not dry:
-        if todo.after is not None:
-            silence_id = alertmanager.put_silence(deadline, todo.after)
-            return replace(todo, after=replace(todo.after, id=silence_id))
+def apply(alertmanager: Alertmanager, todo: Plan, deadline: Deadline) -> Silence | None:
+    """Do what a plan says and return the silence that it leaves or has ended, if any."""
+    if todo.after is None:
         for silence in todo.expire:
             alertmanager.expire_silence(deadline, silence.id)
-    return todo
+        return todo.before
+    if not todo.changed:
+        return todo.before
+    return replace(todo.after, id=alertmanager.put_silence(deadline, todo.after))
 
 
 def main() -> None:
@@ -152,7 +150,6 @@ def main() -> None:
         }
     )
     params = module.params
-    plans: list[Plan] = []
     try:
         alertmanager = Alertmanager(connect(module))
         wanted = parse_wanted(
@@ -160,25 +157,28 @@ def main() -> None:
         )
     except CheckError as error:
         module.fail_json(msg=f"{error.reason}: {error.hint}", reason=error.reason, hint=error.hint)
+    plans: list[Plan] = []
 
     def attempt(deadline: Deadline) -> Verdict:
-        plans.append(apply(alertmanager, wanted, deadline, present=params["state"] == "present", dry=module.check_mode))
-        return Verdict.yes()
+        silences, now = alertmanager.silences(deadline)
+        todo = plan(wanted, silences, now, present=params["state"] == "present")
+        plans.append(todo)
+        return Verdict.yes((todo.after or todo.before) if module.check_mode else apply(alertmanager, todo, deadline))
 
     verdict = wait_for(
         attempt, timeout=params["timeout"], interval=params["interval"], request_timeout=params["request_timeout"]
     ).verdict
     if not verdict.matched:
         module.fail_json(msg=f"{verdict.reason}: {verdict.hint}", reason=verdict.reason, hint=verdict.hint)
-    done = plans[-1]
-    silence = done.after or done.before
+    silence: Silence | None = verdict.observed
     module.exit_json(
-        changed=done.changed,
+        # A try whose answer got lost may have changed something, which the next one then found in order.
+        changed=any(todo.changed for todo in plans),
         silence_id=silence.id if silence else "",
         ends_at=format_time(silence.ends_at) if silence else "",
         reason="ok",
         hint="",
-        diff=done.diff(),
+        diff=plans[0].diff(),
     )
 
 
