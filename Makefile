@@ -7,6 +7,9 @@ BIN := $(VIGIE_STATE_DIR)/venv/bin
 PLAY := $(BIN)/ansible-playbook -i $(INVENTORY) $(ARGS)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections:$(VIGIE_STATE_DIR)/collections
+# Ansible keeps its own files (caches, temporary modules) in the state directory too.
+export ANSIBLE_HOME := $(VIGIE_STATE_DIR)/ansible
+export ANSIBLE_REMOTE_TEMP := $(VIGIE_STATE_DIR)/ansible/tmp
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
