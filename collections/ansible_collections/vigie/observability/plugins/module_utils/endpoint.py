@@ -206,17 +206,10 @@ _SECRET_HEADERS = ("auth", "cookie", "key", "secret", "token")
 """Words in the name of a header that make its value a secret."""
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
 class UrlTransport(Transport):
     """Plain HTTP or HTTPS from this host.
 
-    The standard library is used directly: C(ansible.module_utils.urls) takes longer to load than a whole check may.
+    The standard library is used directly: ``ansible.module_utils.urls`` takes longer to load than a whole check may.
 
     Args:
         endpoint: the suboptions documented in the doc fragment ``endpoint``.
@@ -236,6 +229,8 @@ class UrlTransport(Transport):
         password = endpoint.get("password")
         if endpoint.get("password_file"):
             password = read_secret(endpoint["password_file"], f"{name}.password_file")
+        if password and not endpoint.get("username"):
+            raise CheckError("bad_option", f"{name} has a password but no {name}.username.")
         if endpoint.get("username"):
             login = base64.b64encode(f"{endpoint['username']}:{password or ''}".encode()).decode()
             self._headers["Authorization"] = f"Basic {login}"
@@ -243,12 +238,16 @@ class UrlTransport(Transport):
         if password:
             secrets.add(password)
         self.secrets = frozenset(secrets)
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if not endpoint.get("use_proxy", False):
-            handlers.append(urllib.request.ProxyHandler({}))
+        # Put together by hand: nothing that follows redirects or raises on a status, and no TLS context, which is slow to
+        # make, where none is needed.
+        self._opener = urllib.request.OpenerDirector()
+        self._opener.add_handler(urllib.request.UnknownHandler())
+        if endpoint.get("use_proxy", False):
+            self._opener.add_handler(urllib.request.ProxyHandler())
         if self._url.startswith("https://"):
-            handlers.append(urllib.request.HTTPSHandler(context=self._tls_context(endpoint)))
-        self._opener = urllib.request.build_opener(*handlers)
+            self._opener.add_handler(urllib.request.HTTPSHandler(context=self._tls_context(endpoint)))
+        else:
+            self._opener.add_handler(urllib.request.HTTPHandler())
 
     def _checked_url(self, url: str) -> str:
         """Return the address without a trailing slash; what can't be one is refused before anything is sent."""
@@ -259,7 +258,7 @@ class UrlTransport(Transport):
         except ValueError:
             port_is_fine = False
             parts = urlsplit("")
-        if "@" in parts.netloc:
+        if "@" in url:
             # Not printed: what stands before the @ is usually a password.
             raise CheckError(
                 "bad_option",
@@ -313,11 +312,7 @@ class UrlTransport(Transport):
         )
         ends = time.monotonic() + timeout
         try:
-            try:
-                answer = self._opener.open(request, timeout=timeout)
-            except urllib.error.HTTPError as error:
-                answer = error
-            with answer:
+            with self._opener.open(request, timeout=timeout) as answer:
                 return Response(answer.status, _body(answer, ends), {k.lower(): v for k, v in answer.headers.items()})
         except (OSError, http.client.HTTPException) as error:
             self._raise(error, url, timeout)

@@ -102,9 +102,23 @@ def test_secrets_are_known(tmp_path: Path) -> None:
     with_password = open_transport({"url": "http://h", "username": "me", "password": "from option"})
     # The second is what goes over the wire: the encoded login.
     assert with_password.secrets == {"from option", "bWU6ZnJvbSBvcHRpb24="}
-    assert "from file" in open_transport({"url": "http://h", "password_file": str(tmp_path / "secret")}).secrets
+    from_file = {"url": "http://h", "username": "me", "password_file": str(tmp_path / "secret")}
+    assert "from file" in open_transport(from_file).secrets
     headers = {"Authorization": "Bearer a", "X-Api-Key": "b", "X-Scope-OrgID": "c"}
     assert open_transport({"url": "http://h", "headers": headers}).secrets == {"Bearer a", "b"}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:hushed@host", "http://me:hushed@host:port/", "http://me:hus/hed@host", "ftp://hushed@host"]
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(url: str) -> None:
+    error = refused(open_transport, {"url": url})
+    assert error.reason == "bad_option"
+    assert "hushed" not in error.hint and "hus/hed" not in error.hint
+
+
+def test_a_password_without_a_user_is_a_mistake() -> None:
+    assert "no endpoint.username" in refused(open_transport, {"url": "http://h", "password": "x"}).hint
 
 
 def test_read_secret(tmp_path: Path) -> None:
