@@ -138,7 +138,7 @@ budgets:
     firing: 3.5
     routed: 1.0
     mailed: 3.5
-    resolved: 15.0
+    resolved: 14.5
     end_to_end: 11.5
 budget_parts:
   description: The intervals and allowances that make up the budget of each stage.
