@@ -272,7 +272,7 @@ def budget_parts(evidence: Mapping[str, Any]) -> str:
 
 
 def _place(disturbances: Sequence[Mapping[str, Any]], entries: Sequence[_Entry]) -> None:
-    """Write each disturbance into the evidence of the stage it fell into, or of the nearest one."""
+    """Write each disturbance into the evidence of the stage it fell into, or of the nearest one, and into the hint if that failed."""
     for index, item in enumerate(disturbances):
         at = item.get("at")
         _check_seconds(f"disturbances[{index}].at", at)
@@ -287,6 +287,11 @@ def _place(disturbances: Sequence[Mapping[str, Any]], entries: Sequence[_Entry])
                 "what": str(item.get("what") or "died"),
             }
         )
+    for entry in entries:
+        if entry.ok is False and "disturbances" in entry.evidence:
+            # Most likely the cause, whatever else the stage fell over.
+            died = ", ".join(f"{one['process']} ({one['what']})" for one in entry.evidence["disturbances"])
+            entry.evidence["hint"] = f"{str(entry.evidence['hint']).rstrip('.')}; died meanwhile: {died}."
 
 
 def _clean(value: Any) -> Any:

@@ -201,6 +201,17 @@ def test_what_never_finished_was_still_under_way() -> None:
     ]
 
 
+def test_the_hint_of_a_failed_stage_names_what_died_during_it() -> None:
+    report = drill(
+        stage("crash", 0, 1),
+        stage("restart", 1, 30, budget=5),
+        disturbances=[{"process": "app", "at": START}, {"process": "prometheus", "at": START + 2, "what": "signal 9"}],
+    )
+    passed, slow = (entry["evidence"] for entry in report["stages"])
+    assert "hint" not in passed
+    assert slow["reason"] == "over_budget" and slow["hint"].endswith("; died meanwhile: prometheus (signal 9).")
+
+
 def test_disturbances_are_kept_when_no_stage_ran_and_come_in_the_order_of_time() -> None:
     report = drill(disturbances=[{"process": "b", "at": START + 2}, {"process": "a", "at": START + 1}])
     assert [item["process"] for _where, item in r.all_disturbances(report)] == ["a", "b"]
