@@ -139,7 +139,7 @@ def test_reason_in_prometheus(run_module: RunModule, quick: Options, name: str) 
 LATER_CASES: dict[str, tuple[Options, str]] = {
     "routed_elsewhere": ({"alert": "Nobody"}, "to 'null', which by its name sends nothing, to no other"),
     "routed_elsewhere than to the receiver": ({"alert": "Fires", "receiver": "mail"}, "to 'hook', not to 'mail'"),
-    "inhibited": ({"alert": "Inhibited"}, "Another alert inhibits it"),
+    "inhibited": ({"alert": "Inhibited"}, "Another alert inhibits it: alertname=Fires"),
     "not_silenced": ({"alert": "Fires", "state": "silenced"}, "No silence matches"),
     "still_firing": ({"alert": "Fires", "state": "resolved"}, "stays so while its expression is true"),
     "not_fired": ({"alert": "Idle", "state": "resolved"}, "did not fire after"),
