@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.vigie.observability.plugins.module_utils.bundle import KEYS as MANIFEST_KEYS
+from ansible_collections.vigie.observability.plugins.module_utils.bundle import KINDS, REASONS, Bundle
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((REPOSITORY / "vars/versions.yml").read_text())["vigie_versions"]
@@ -110,6 +112,20 @@ def test_the_table_is_well_formed() -> None:
 def test_collections_are_those_of_requirements() -> None:
     for entry in yaml.safe_load((REPOSITORY / "requirements.yml").read_text())["collections"]:
         assert entry["version"] == f"=={TABLE[entry['name']]['version']}", entry["name"]
+
+
+def test_the_page_about_bundles_says_what_the_reader_does(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/bundle.md").read_text()
+    example = re.search(r"```yaml\n(- name: helm\n.+?)```", page, re.DOTALL)
+    assert example
+    (tmp_path / "manifest.yml").write_text(example[1])
+    listed = Bundle(tmp_path).artifacts[0]
+    entry = TABLE[listed.name]
+    assert (listed.version, listed.kind) == (entry["version"], entry["kind"])
+    rows = re.findall(r"^\| (`[a-z_0-9`, ]+) \|", page, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"[a-z_0-9]+", row)}
+    assert named == {*MANIFEST_KEYS, *REASONS} - {"missing_library", "bad_option"}
+    assert KEYS.keys() == set(KINDS)
 
 
 def test_nothing_is_there_twice() -> None:

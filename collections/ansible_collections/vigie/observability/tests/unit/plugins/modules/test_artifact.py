@@ -361,7 +361,9 @@ def test_without_a_usable_record_it_is_fetched_again(run: Run, server: Server, d
     options = {"url": f"{server.url}/helm.tgz", "sha256": sha256(content), "member": "./helm"}
     run(**options)
     file = dest.parent / ".helm.source"
-    file.unlink() if record is None else file.write_text(record)
+    file.unlink()
+    if record is not None:
+        file.write_text(record)
     assert [run(**options)["changed"], run(**options)["changed"]] == [True, False]
 
 
@@ -517,7 +519,10 @@ def test_permissions_are_corrected(run: Run, bundle: Path, dest: Path) -> None:
 @pytest.mark.parametrize("occupant", ["folder", "link"])
 def test_a_place_that_is_taken_is_left_alone(run: Run, bundle: Path, dest: Path, occupant: str) -> None:
     dest.parent.mkdir()
-    dest.mkdir() if occupant == "folder" else dest.symlink_to("elsewhere")
+    if occupant == "folder":
+        dest.mkdir()
+    else:
+        dest.symlink_to("elsewhere")
     assert run(bundle_dir=str(bundle))["reason"] == "dest_occupied"
     assert alone(dest)
 
