@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.vigie.observability.plugins.module_utils.processes import find_supervised
 from own_lab import APP, REPOSITORY, Lab, play_command, play_environment
-from systems import eventually
+from systems import eventually, fetch
 
 LONGEST_DRILL = 180
 """Seconds after which a drill must have given up, whatever was killed."""
@@ -27,10 +28,23 @@ PORTS = {
 """What is killed, and the name of its port."""
 
 
-def drill_under_fire(lab: Lab, victim: str, folder: Path) -> dict[str, Any]:
-    """Run a drill, kill the victim after its first crash, and return the report, which there must be."""
+def first_restart(lab: Lab) -> bool:
+    """The application serves again after the first crash of the drill."""
+    return lab.process()["restarts"] == 1 and lab.process()["ready"]
+
+
+def alert_received(lab: Lab) -> bool:
+    """Alertmanager holds the alert and has not mailed it yet."""
+    return "PodCrashLoop" in fetch(f"{lab.url('alertmanager')}/api/v2/alerts")[1]
+
+
+def drill_under_fire(
+    lab: Lab, victim: str, folder: Path, moment: Callable[[Lab], bool] = first_restart
+) -> dict[str, Any]:
+    """Run a drill, kill the victim at a moment of it, and return the report, which there must be."""
     lab.redeploy()
-    variables = {**lab.variables, "vigie_out_dir": str(folder), "drill_negative": False}
+    patience = {"drill_negative": False, "drill_restart_timeout": 30}
+    variables = {**lab.variables, **patience, "vigie_out_dir": str(folder)}
     with tempfile.TemporaryFile("w+") as output:
         drill = subprocess.Popen(
             play_command("playbooks/drill.yml", variables),
@@ -40,7 +54,7 @@ def drill_under_fire(lab: Lab, victim: str, folder: Path) -> dict[str, Any]:
             stderr=subprocess.STDOUT,
         )
         try:
-            eventually(lambda: lab.process()["restarts"] == 1 and lab.process()["ready"], "the first crash", 90)
+            eventually(lambda: moment(lab), f"the moment {moment.__name__}", 90)
             lab.kill(victim)
             status = drill.wait(LONGEST_DRILL)
         finally:
@@ -81,14 +95,23 @@ def assert_healthy(lab: Lab) -> None:
         assert result["matched"], result
 
 
-@pytest.mark.parametrize("victim", PORTS)
-def test_process_killed(lab: Lab, victim: str, tmp_path: Path) -> None:
-    report = drill_under_fire(lab, victim, tmp_path)
+def assert_told(lab: Lab, report: dict[str, Any], victim: str) -> None:
+    """The report names the death, and blames it for a failure if there is one."""
     assert (victim, "signal 9") in disturbed(report), json.dumps(report, indent=1)
     if report["verdict"] == "fail":
         evidence = first_failure(report)["evidence"]
-        told = f"{evidence['reason']} {evidence['hint']} {evidence.get('disturbances')}"
-        assert victim in told or str(lab.ports[PORTS[victim]]) in told, evidence
+        assert victim in evidence["hint"] or str(lab.ports[PORTS[victim]]) in evidence["hint"], evidence
+
+
+@pytest.mark.parametrize("victim", PORTS)
+def test_process_killed(lab: Lab, victim: str, tmp_path: Path) -> None:
+    assert_told(lab, drill_under_fire(lab, victim, tmp_path), victim)
+    assert_healthy(lab)
+
+
+def test_alertmanager_killed_with_the_alert_in_its_hands(lab: Lab, tmp_path: Path) -> None:
+    report = drill_under_fire(lab, "alertmanager", tmp_path, alert_received)
+    assert_told(lab, report, "alertmanager")
     assert_healthy(lab)
 
 
