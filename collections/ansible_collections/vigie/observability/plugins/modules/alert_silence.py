@@ -150,13 +150,17 @@ def main() -> None:
         }
     )
     params = module.params
+    failure: CheckError | None = None
     try:
         alertmanager = Alertmanager(connect(module))
         wanted = parse_wanted(
             *(params[name] for name in ("matchers", "duration", "min_remaining", "comment", "created_by"))
         )
     except CheckError as error:
-        module.fail_json(msg=f"{error.reason}: {error.hint}", reason=error.reason, hint=error.hint)
+        failure = error
+    # Not in the handler: there, fail_json would show a traceback beside the sentence.
+    if failure:
+        module.fail_json(msg=f"{failure.reason}: {failure.hint}", reason=failure.reason, hint=failure.hint)
     plans: list[Plan] = []
 
     def attempt(deadline: Deadline) -> Verdict:

@@ -252,10 +252,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    failure: CheckError | None = None
     try:
         result = run(module.params, check_mode=module.check_mode)
     except CheckError as error:
-        module.fail_json(msg=error.hint, reason=error.reason, hint=error.hint)
+        failure = error
+    # Not in the handler: there, fail_json would show a traceback beside the sentence.
+    if failure:
+        module.fail_json(msg=failure.hint, reason=failure.reason, hint=failure.hint)
     module.exit_json(reason="ok", hint="", **result)
 
 

@@ -178,10 +178,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    failure: CheckError | None = None
     try:
         done = run(module)
     except CheckError as error:
-        module.fail_json(msg=error.hint, reason=error.reason, hint=error.hint)
+        failure = error
+    # Not in the handler: there, fail_json would show a traceback beside the sentence.
+    if failure:
+        module.fail_json(msg=failure.hint, reason=failure.reason, hint=failure.hint)
     module.exit_json(
         changed=done.changed,
         path=str(Path(module.params["dest"]).absolute() / module.params["name"]),
