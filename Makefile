@@ -27,10 +27,11 @@ verify: bootstrap ## ask every part whether it works, change nothing
 	$(PLAY) playbooks/verify.yml
 
 drill: bootstrap ## crash the application and follow the failure to the mail
-	@$(PLAY) playbooks/drill.yml; status=$$?; cat out/drill/latest/summary.txt || true; exit $$status
+	@before=$$(readlink out/drill/latest); $(PLAY) playbooks/drill.yml; status=$$?; \
+	[ "$$(readlink out/drill/latest)" = "$$before" ] || cat out/drill/latest/summary.txt; exit $$status
 
 down: ## stop everything; with PURGE=1 also remove every file
-	@if [ -x $(BIN)/ansible-playbook ]; then $(PLAY) playbooks/teardown.yml; fi
+	@if [ -x $(BIN)/ansible-playbook ]; then $(PLAY) playbooks/teardown.yml; else echo "Nothing to stop: $(VIGIE_STATE_DIR) holds no lab."; fi
 	@if [ -n "$(PURGE)" ]; then rm -rf "$(VIGIE_STATE_DIR)" out; echo "Removed $(VIGIE_STATE_DIR) and out/."; fi
 
 bootstrap:
