@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
@@ -15,11 +14,9 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import yaml
-from ansible.module_utils import basic
 from ansible_collections.vigie.observability.plugins.module_utils import bundle as logic
 from ansible_collections.vigie.observability.plugins.modules import artifact
 
@@ -47,45 +44,16 @@ def archive(**members: bytes) -> bytes:
     return raw.getvalue()
 
 
-class Left(Exception):
-    """The module has left with a result."""
-
-
-@contextlib.contextmanager
-def module_args(args: dict[str, Any]) -> Iterator[None]:
-    """Hand arguments to AnsibleModule as the running core expects them."""
-    try:
-        from ansible.module_utils.testing import patch_module_args
-    except ImportError:  # ansible-core before 2.17
-        with mock.patch.object(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode()):
-            yield
-    else:
-        with patch_module_args(args):
-            yield
-
-
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: Run) -> Run:
     """Return a function that runs the module and returns its result."""
-    results: list[dict[str, Any]] = []
-
-    def leave(_module: basic.AnsibleModule, **result: Any) -> None:
-        results.append(result)
-        raise Left
-
-    def fail(_module: basic.AnsibleModule, msg: str, **result: Any) -> None:
-        leave(_module, failed=True, msg=msg, **result)
-
-    monkeypatch.setattr(basic.AnsibleModule, "exit_json", leave)
-    monkeypatch.setattr(basic.AnsibleModule, "fail_json", fail)
     monkeypatch.setattr(logic.platform, "machine", lambda: "x86_64")
 
     def call(**options: Any) -> dict[str, Any]:
         given = {"name": "helm", "version": "4.2.4", "dest": str(tmp_path / "bin" / "helm"), **options}
-        with module_args({key: value for key, value in given.items() if value is not None}), pytest.raises(Left):
-            artifact.main()
-        assert {"reason", "hint"} <= results[-1].keys()
-        return results[-1]
+        result = run_main(artifact.main, {key: value for key, value in given.items() if value is not None})
+        assert {"reason", "hint"} <= result.keys()
+        return result
 
     return call
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import yaml
-from ansible.module_utils import basic
 from ansible_collections.vigie.observability.plugins.module_utils.report import STAGES
 from ansible_collections.vigie.observability.plugins.modules import drill_report
 
@@ -19,43 +16,13 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 Run = Callable[..., dict[str, Any]]
 
 
-class Left(Exception):
-    """The module has left with a result."""
-
-
-@contextlib.contextmanager
-def module_args(args: dict[str, Any]) -> Iterator[None]:
-    """Hand arguments to AnsibleModule as the running core expects them."""
-    try:
-        from ansible.module_utils.testing import patch_module_args
-    except ImportError:  # ansible-core before 2.17
-        with mock.patch.object(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode()):
-            yield
-    else:
-        with patch_module_args(args):
-            yield
-
-
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, run_main: Run) -> Run:
     """Return a function that runs the module on a scenario and returns its result."""
-    results: list[dict[str, Any]] = []
-
-    def leave(_module: basic.AnsibleModule, **result: Any) -> None:
-        results.append(result)
-        raise Left
-
-    def fail(_module: basic.AnsibleModule, msg: str, **result: Any) -> None:
-        leave(_module, failed=True, msg=msg, **result)
-
-    monkeypatch.setattr(basic.AnsibleModule, "exit_json", leave)
-    monkeypatch.setattr(basic.AnsibleModule, "fail_json", fail)
 
     def call(scenario: str = "pass", **options: Any) -> dict[str, Any]:
         given = json.loads((FIXTURES / f"report_{scenario}.json").read_text())
-        with module_args({"dest": str(tmp_path / "drill"), **given, **options}), pytest.raises(Left):
-            drill_report.main()
-        return results[-1]
+        return run_main(drill_report.main, {"dest": str(tmp_path / "drill"), **given, **options})
 
     return call
 
