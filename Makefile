@@ -51,4 +51,5 @@ bench: bootstrap-dev ## measure: restart -> mail, a check against ping, a reques
 
 requirements: ## pin the Python packages again (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/runtime.in -o requirements/runtime.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/runtime.txt app/requirements.in -o app/requirements.txt
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in -o requirements/dev.txt
