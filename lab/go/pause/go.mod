@@ -1,0 +1,3 @@
+module vigie/lab/pause
+
+go 1.26.0

