@@ -2,6 +2,7 @@
 PYTHON ?= python3
 INVENTORY ?= inventory/embedded
 export VIGIE_STATE_DIR ?= $(HOME)/.local/state/vigie
+export VIGIE_LAB_DIR ?= $(HOME)/.cache/vigie/lab
 
 BIN := $(VIGIE_STATE_DIR)/venv/bin
 PLAY := $(BIN)/ansible-playbook -i $(INVENTORY) $(ARGS)
@@ -13,7 +14,7 @@ export ANSIBLE_REMOTE_TEMP := $(VIGIE_STATE_DIR)/ansible/tmp
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up verify drill down bootstrap bootstrap-dev test lint bench requirements
+.PHONY: help demo up verify drill down bootstrap bootstrap-dev test lint bench lab requirements
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,7 +50,11 @@ lint: bootstrap-dev ## ansible-lint, yamllint, ruff, mypy, specs = defaults
 bench: bootstrap-dev ## measure: restart -> mail, a check against ping, a request of the application
 	@$(BIN)/python bench/run.py
 
+lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go on, or change only what differs)
+	@$(BIN)/python lab/build.py --root "$(VIGIE_LAB_DIR)" $(LAB_ARGS)
+
 requirements: ## pin the Python packages again (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/runtime.in -o requirements/runtime.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/runtime.txt app/requirements.in -o app/requirements.txt
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in -o requirements/dev.txt
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/lab.in -o requirements/lab.txt

@@ -9,7 +9,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 EPOCH = "1970-01-01T00:00:00Z"
@@ -29,7 +29,7 @@ def layer(path: Path, files: Mapping[str, Path | bytes], *, folders: Mapping[str
         for name, mode in sorted((folders or {}).items()):
             _add_folders(tar, name, made, mode)
         for name, source in sorted(files.items()):
-            _add_folders(tar, os.path.dirname(name), made)
+            _add_folders(tar, str(PurePosixPath(name).parent), made)
             entry = tarfile.TarInfo(name.lstrip("/"))
             if isinstance(source, bytes):
                 entry.size, entry.mode = len(source), 0o644
@@ -45,7 +45,7 @@ def _add_folders(tar: tarfile.TarFile, name: str, made: set[str], mode: int = 0o
     """Add a folder and those above it that aren't there yet."""
     if name in made:
         return
-    _add_folders(tar, os.path.dirname(name), made)
+    _add_folders(tar, str(PurePosixPath(name).parent), made)
     entry = tarfile.TarInfo(name.lstrip("/"))
     entry.type, entry.mode = tarfile.DIRTYPE, mode
     tar.addfile(entry)

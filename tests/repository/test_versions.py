@@ -21,6 +21,8 @@ KEYS = {
     "image": {"ref", "digest"},
     "chart": {"chart", "repository", "sha256"},
     "collection": {"name", "wheel", "sha256"},
+    "manifest": {"url", "sha256"},
+    "source": set(),
 }
 TEXT = {".cfg", ".conf", ".j2", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
 # An address on the internet: a host with a dot that is no IP address, no cluster name and no example.
@@ -83,7 +85,7 @@ def binary_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
 
 
 def image_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
-    if not re.fullmatch(rf"(?:[a-z0-9-]+\.)+[a-z]+/[a-z0-9._/-]+:v?{re.escape(version)}(-[a-z]+)?", entry["ref"]):
+    if not re.fullmatch(rf"(?:[a-z0-9-]+\.)+[a-z]+/[a-z0-9._/-]+:v?{re.escape(version)}(-[a-z]+)*", entry["ref"]):
         yield f"ref {entry['ref']}"
     digest = entry["digest"]
     if digest is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
@@ -94,6 +96,16 @@ def chart_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
     yield from hash_faults(entry["sha256"])
     if not entry["repository"].startswith(("https://", "oci://")):
         yield f"repository {entry['repository']}"
+
+
+def manifest_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
+    yield from hash_faults(entry["sha256"])
+    if not entry["url"].startswith("https://") or f"v{version}" not in entry["url"]:
+        yield f"url {entry['url']}"
+
+
+def source_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
+    yield from ()
 
 
 def collection_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
@@ -125,7 +137,7 @@ def test_the_page_about_bundles_says_what_the_reader_does(tmp_path: Path) -> Non
     rows = re.findall(r"^\| (`[a-z_0-9`, ]+) \|", page, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"[a-z_0-9]+", row)}
     assert named == {*MANIFEST_KEYS, *REASONS} - {"missing_library", "bad_option"}
-    assert KEYS.keys() == set(KINDS)
+    assert KEYS.keys() - {"source"} == set(KINDS)
 
 
 def test_nothing_is_there_twice() -> None:
@@ -152,6 +164,8 @@ def test_nothing_is_there_twice() -> None:
         (("mailpit", "ref"), "axllent/mailpit:v1.30.5", "mailpit: ref"),
         (("kube-prometheus-stack", "repository"), "http://charts", "repository"),
         (("kubernetes.core", "sha256"), "0" * 64, "kubernetes.core: wheel"),
+        (("prometheus-operator-crds", "url"), "https://github.com/x/v0.1.0/crds.yaml", "prometheus-operator-crds: url"),
+        (("go", "sha256"), None, "go: keys"),
         (("zzz",), {"kind": "image"}, "zzz: version"),
         (("000",), {"kind": "image"}, "not sorted"),
     ],
@@ -168,6 +182,7 @@ def test_the_checker_sees_faults(path: tuple[str, ...], value: Any, part: str) -
 def foreign(text: str) -> list[str]:
     """Addresses and images in a text that the table doesn't list."""
     urls = {file["url"] for entry in TABLE.values() for file in entry.get("architectures", {}).values()}
+    urls |= {entry["url"] for entry in TABLE.values() if entry["kind"] == "manifest"}
     urls |= {entry["repository"] for entry in TABLE.values() if entry["kind"] == "chart"}
     refs = {entry["ref"] for entry in TABLE.values() if entry["kind"] == "image"}
     refs |= {f"{entry['ref']}@{entry['digest']}" for entry in TABLE.values() if entry["kind"] == "image"}

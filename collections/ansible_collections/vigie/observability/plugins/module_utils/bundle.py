@@ -35,7 +35,7 @@ from ansible_collections.vigie.observability.plugins.module_utils.packages impor
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
 MANIFEST = "manifest.yml"
-KINDS = ("binary", "image", "chart", "collection")
+KINDS = ("binary", "image", "chart", "collection", "manifest")
 ARCHITECTURES = ("amd64", "arm64", "noarch")
 KEYS = ("name", "version", "kind", "architecture", "file", "sha256")
 """What every entry of the manifest has; further keys are ignored."""

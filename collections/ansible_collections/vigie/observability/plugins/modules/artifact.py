@@ -30,7 +30,7 @@ options:
   kind:
     description: What the artifact is.
     type: str
-    choices: [binary, image, chart, collection]
+    choices: [binary, image, chart, collection, manifest]
     default: binary
   architecture:
     description:
@@ -240,7 +240,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "version": {"type": "str"},
-            "kind": {"type": "str", "choices": ["binary", "image", "chart", "collection"], "default": "binary"},
+            "kind": {"type": "str", "choices": ["binary", "image", "chart", "collection", "manifest"], "default": "binary"},
             "architecture": {"type": "str", "choices": ["amd64", "arm64", "noarch"]},
             "dest": {"type": "path"},
             "mode": {"type": "str"},

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Make a bundle from source, on a machine that reaches the package sources but no image registry.
+
+    python lab/build.py --root DIR [--only cluster | NAME ...]
+
+The result is DIR/bundle. Interrupt it whenever you like: what is complete is kept, and the next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from vigielab import archive, plan
+from vigielab.steps import LabError, Workshop, clock, digest
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+# Program -> Debian package that has it.
+PROGRAMS = {"mmdebstrap": "mmdebstrap", "gcc": "gcc", "mvn": "maven", "javac": "default-jdk-headless"}
+FILES = {
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "/usr/include/stdlib.h": "libc6-dev",
+}
+GIGABYTES = 20
+"""Disk that a build from nothing takes."""
+
+
+def require_packages() -> None:
+    """Install what is missing of the distribution's packages, or name it.
+
+    Raises:
+        LabError: they are missing and only root could install them.
+    """
+    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    missing += [package for file, package in FILES.items() if not Path(file).exists()]
+    if not missing:
+        return
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    if os.geteuid() != 0:
+        raise LabError(f"make lab needs {', '.join(missing)}; run 'sudo {' '.join(command)}' and try again.")
+    print(f"Packages: {' '.join(missing)}", flush=True)
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["apt-get", "update", "--quiet"], command):
+        done = subprocess.run(words, env=quiet, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"'{' '.join(command)}' failed: {done.stderr.strip()[-500:]}")
+
+
+def require_disk(root: Path) -> None:
+    """Refuse to begin from nothing on a disk that can't hold it.
+
+    Raises:
+        LabError: too little is free.
+    """
+    free = shutil.disk_usage(root).free / 1e9
+    if not (root / "go").exists() and free < GIGABYTES:
+        raise LabError(
+            f"{root} has {free:.0f} GB free, and a build from nothing takes {GIGABYTES}; set VIGIE_LAB_DIR to a folder on a larger disk."
+        )
+
+
+def host_architecture() -> str:
+    """Return the architecture that is built: this machine's.
+
+    Raises:
+        LabError: it is another one than those in the table of versions.
+    """
+    machine = platform.machine()
+    if machine not in ARCHITECTURES:
+        raise LabError(f"This machine is {machine}; the lab is built on {' and '.join(ARCHITECTURES)} only.")
+    return ARCHITECTURES[machine]
+
+
+def assemble(workshop: Workshop, names: list[str], architecture: str) -> list[dict[str, str]]:
+    """Put the results into the bundle, the manifest last. Return the manifest."""
+    bundle = workshop.root / "bundle"
+    manifest = []
+    for keys, step, name in plan.entries(names, architecture):
+        source = workshop.result(step) / name
+        manifest.append({**keys, "sha256": digest(source)})
+    path = bundle / "manifest.yml"
+    text = yaml.safe_dump(manifest, sort_keys=False, width=1000)
+    if path.exists() and path.read_text() == text and all((bundle / keys["file"]).exists() for keys in manifest):
+        return manifest
+    # Without a manifest there is no bundle: nobody takes one for whole that is being changed.
+    path.unlink(missing_ok=True)
+    for keys, step, name in plan.entries(names, architecture):
+        archive.place(workshop.result(step) / name, bundle / keys["file"])
+    kept = {bundle / keys["file"] for keys in manifest}
+    for old in bundle.rglob("*"):
+        if old.is_file() and old not in kept:
+            old.unlink()
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+    return manifest
+
+
+def size(folder: Path) -> int:
+    """Return the bytes that a folder takes on the disk, each file counted once."""
+    done = subprocess.run(["du", "-s", "-B1", str(folder)], check=False, capture_output=True, text=True)
+    return int(done.stdout.split()[0]) if done.stdout else 0
+
+
+def report(workshop: Workshop, manifest: list[dict[str, str]], seconds: float) -> None:
+    """Print the time of each artifact, the disk and the time in all."""
+    print(f"\n{'artifact':<36} {'seconds':>8}")
+    total = 0.0
+    for name, step in workshop.steps.items():
+        if not workshop.complete(name):
+            continue
+        total += workshop.seconds(name)
+        if step.listed:
+            print(f"{name:<36} {workshop.seconds(name):>8.1f}")
+    bundle = workshop.root / "bundle"
+    megabytes = sum((bundle / keys["file"]).stat().st_size for keys in manifest) / 1e6
+    print(f"\n{len(manifest)} artifacts, {megabytes:.0f} MB: {bundle}")
+    print(
+        f"disk: {size(workshop.root) / 1e9:.1f} GB in {workshop.root}, of which Go's caches {size(workshop.root / 'go') / 1e9:.1f} GB"
+    )
+    print(f"time: {clock(seconds)} now; {clock(total)} of work in all", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder of caches, logs and the bundle")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="'cluster', or names of components")
+    parser.add_argument("--jobs", type=int, default=2, help="programs that are compiled at once")
+    args = parser.parse_args()
+    began = time.monotonic()
+    # Whoever ends this ends the compilers too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    root = args.root.expanduser().absolute()
+    only = [name for word in args.only for name in (plan.CLUSTER if word == "cluster" else (word,))]
+    known = {*plan.BINARIES, *plan.described(), plan.CRDS}
+    try:
+        if unknown := [name for name in only if name not in known]:
+            raise LabError(
+                f"--only {' '.join(unknown)}: not known; choose 'cluster' or of: {', '.join(sorted(known))}."
+            )
+        if args.jobs < 1:
+            raise LabError(f"--jobs {args.jobs}: at least one program must be compiled at once.")
+        architecture = host_architecture()
+        root.mkdir(parents=True, exist_ok=True)
+        require_disk(root)
+        require_packages()
+        workshop = Workshop(root, plan.steps(architecture), {"compile": args.jobs, "fetch": 2})
+        names = plan.wanted(only)
+        print(f"lab: {len(workshop.plan(names))} steps to go in {root}", flush=True)
+        workshop.make(names)
+        report(workshop, assemble(workshop, names, architecture), time.monotonic() - began)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted; what is complete is kept.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
