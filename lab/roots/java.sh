@@ -1,7 +1,9 @@
 #!/bin/sh
 # Elasticsearch and a user for it: called with the root and the result of elasticsearch-jars.
 set -eu
-root=$1 jars=$2
-chroot "$root" useradd --uid 1000 --user-group --create-home --home-dir /usr/share/elasticsearch elasticsearch
-cp -a "$jars/es/." "$root/usr/share/elasticsearch/"
-chroot "$root" chown -R elasticsearch:elasticsearch /usr/share/elasticsearch
+root=$1 jars=$2 home=/usr/share/elasticsearch
+echo "elasticsearch:x:1000:1000::$home:/usr/sbin/nologin" >> "$root/etc/passwd"
+echo "elasticsearch:x:1000:" >> "$root/etc/group"
+mkdir -p "$root$home"
+cp -a "$jars/es/." "$root$home/"
+chown -R 1000:1000 "$root$home"
