@@ -111,6 +111,18 @@ def test_a_failure_names_the_step_and_what_was_said(tmp_path: Path, recorder: Re
     assert recorder.made == ["good", "bad", "after"]
 
 
+def test_what_fails_now_and_then_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vigielab.steps, "_PAUSE_SECONDS", 0)
+    script = (
+        "import sys; from pathlib import Path; seen = Path(sys.argv[1]); seen.exists() or (seen.touch(), sys.exit(1))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "seen")]
+    workshop(tmp_path / "lab", Step("a", lambda job: job.run(command, attempts=2))).make(["a"])
+    (tmp_path / "seen").unlink()
+    with pytest.raises(LabError, match="b: .* ended with 1"):
+        workshop(tmp_path / "lab", Step("b", lambda job: job.run(command))).make(["b"])
+
+
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="nosuchprogram is not there"):
         workshop(tmp_path, Step("a", lambda job: job.run(["nosuchprogram"]))).make(["a"])

@@ -91,9 +91,11 @@ def fetch(module: Module) -> Step:
     def make(job: Job) -> None:
         packages = [module.package(program) for program in module.programs]
         job.run(
-            ["go", "list", "-e", "-deps", f"-tags={','.join(module.tags)}", *packages],
+            # -e: a module that lacks its pages doesn't compile as it is.
+            ["go", "list", *(["-e"] if module.pages else []), "-deps", f"-tags={','.join(module.tags)}", *packages],
             cwd=workspace(job, module),
             env=environment(job, cgo=module.cgo),
+            attempts=3,
         )
 
     return Step(

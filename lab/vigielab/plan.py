@@ -170,7 +170,9 @@ def _elasticsearch_jars(version: str) -> Step:
         shutil.copytree(source, folder)
         repository = job.root / "maven"
         job.run(
-            ["mvn", "-B", "-q", f"-Dmaven.repo.local={repository}", f"-Des.version={version}", "package"], cwd=folder
+            ["mvn", "-B", "-q", f"-Dmaven.repo.local={repository}", f"-Des.version={version}", "package"],
+            cwd=folder,
+            attempts=3,
         )
         shutil.move(folder / "target" / "es", job.out / "es")
 

@@ -23,6 +23,7 @@ RECORD = ".step.json"
 HEARTBEAT = 60.0
 """Seconds of silence after which the steps that run are named."""
 _STOP_SECONDS = 10.0
+_PAUSE_SECONDS = 5.0
 
 
 class LabError(Exception):
@@ -76,13 +77,37 @@ class Job:
     log: IO[bytes]
     stop: threading.Event
 
-    def run(self, command: list[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    def run(
+        self,
+        command: list[str | Path],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        attempts: int = 1,
+    ) -> None:
         """Run a program to its end; what it says goes to the log.
+
+        Args:
+            command: program and arguments.
+            cwd: folder to run it in; by default the scratch folder.
+            env: variables besides those of this process.
+            attempts: how often it is tried: networks fail now and then.
 
         Raises:
             LabError: it can't be started or fails.
             Stopped: everything is to stop.
         """
+        for _ in range(attempts - 1):
+            try:
+                self._run_once(command, cwd, env)
+                return
+            except LabError as error:
+                self.log.write(f"{error}; once more\n".encode())
+                if self.stop.wait(_PAUSE_SECONDS):
+                    raise Stopped from None
+        self._run_once(command, cwd, env)
+
+    def _run_once(self, command: list[str | Path], cwd: Path | None, env: Mapping[str, str] | None) -> None:
         words = [str(word) for word in command]
         self.log.write(f"$ {' '.join(words)}\n".encode())
         self.log.flush()
