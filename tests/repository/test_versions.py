@@ -16,8 +16,9 @@ from ansible_collections.vigie.observability.plugins.module_utils.bundle import 
 REPOSITORY = Path(__file__).parents[2]
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((REPOSITORY / "vars/versions.yml").read_text())["vigie_versions"]
 SHA256 = re.compile(r"[0-9a-f]{64}")
+VERSION = re.compile(r"\d[\w.+-]*")
 KEYS = {
-    "binary": {"architectures"},
+    "binary": {"architectures"},  # and `others`, where further versions are known
     "image": {"ref", "digest"},
     "chart": {"chart", "repository", "sha256"},
     "collection": {"name", "wheel", "sha256"},
@@ -46,10 +47,11 @@ def faults(table: dict[str, dict[str, Any]]) -> list[str]:
             found.append(f"{name}: kind {kind!r}")
             continue
         version = entry.get("version")
-        if not isinstance(version, str) or not re.fullmatch(r"\d[\w.+-]*", version):
+        if not isinstance(version, str) or not VERSION.fullmatch(version):
             found.append(f"{name}: version {version!r}")
             continue
-        if entry.keys() != KEYS[kind] | {"version", "kind"}:
+        optional = {"others"} if kind == "binary" else set()
+        if entry.keys() - optional != KEYS[kind] | {"version", "kind"}:
             found.append(f"{name}: keys {sorted(entry)}")
             continue
         found += [f"{name}: {fault}" for fault in globals()[f"{kind}_faults"](entry, version)]
@@ -80,8 +82,17 @@ def binary_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
             if member and other in member:
                 yield f"{architecture} member {member}"
     hashes = [file.get("sha256") for file in entry["architectures"].values() if file.get("sha256")]
+    for other, checksums in entry.get("others", {}).items():
+        if not isinstance(other, str) or not VERSION.fullmatch(other) or other == version:
+            yield f"others: version {other!r}"
+            continue
+        if checksums.keys() != entry["architectures"].keys():
+            yield f"others: {other}: architectures {sorted(checksums)}"
+        for value in checksums.values():
+            yield from hash_faults(value)
+            hashes += [value] if value else []
     if len(hashes) != len(set(hashes)):
-        yield "two architectures of the same sha256"
+        yield "two files of the same sha256"
 
 
 def image_faults(entry: dict[str, Any], version: str) -> Iterator[str]:
@@ -159,6 +170,16 @@ def test_nothing_is_there_twice() -> None:
         (("kubectl", "architectures", "arm64", "url"), "https://dl.k8s.io/v1.35.8/amd64", "kubectl: arm64 url"),
         (("kubectl", "architectures", "amd64", "member"), "kubectl", "no archive"),
         (("helm", "architectures", "arm64", "member"), "linux-amd64/helm", "helm: arm64 member"),
+        (("kubectl", "others", "1.36.4", "arm64"), "0" * 63, "kubectl: sha256"),
+        (("kubectl", "others", "1.36.4"), {"amd64": "0" * 64}, "kubectl: others: 1.36.4: architectures"),
+        (("kubectl", "others", "1.35.8"), {"amd64": None, "arm64": None}, "kubectl: others: version"),
+        (("kubectl", "others", 1.36), {"amd64": None, "arm64": None}, "kubectl: others: version"),
+        (
+            ("kubectl", "others", "1.36.3", "amd64"),
+            TABLE["kubectl"]["others"]["1.36.4"]["amd64"],
+            "kubectl: two files of the same sha256",
+        ),
+        (("mailpit", "others"), {}, "mailpit: keys"),
         (("mailpit", "digest"), "b868", "mailpit: digest"),
         (("mailpit", "ref"), "docker.io/axllent/mailpit:latest", "mailpit: ref"),
         (("mailpit", "ref"), "axllent/mailpit:v1.30.5", "mailpit: ref"),
