@@ -481,6 +481,15 @@ class Destination:
         except PermissionError as error:
             raise _denied(self.path, "read") from error
 
+    def state(self) -> dict[str, str]:
+        """Return mode and sha256 of the file that is there, as far as it can be read; empty without one."""
+        try:
+            if self.path.is_symlink() or not self.path.is_file():
+                return {}
+            return {"mode": f"{self.path.stat().st_mode & 0o7777:04o}", "sha256": sha256_of(self.path)}
+        except OSError:
+            return {}
+
     def _recorded(self) -> Any:
         try:
             return json.loads(self.record.read_text(encoding="utf-8"))

@@ -77,7 +77,9 @@ attributes:
       - A file that would be taken from a bundle is verified in check mode too. Nothing is downloaded.
   diff_mode:
     description: Shows what would change.
-    support: none
+    support: full
+    details:
+      - Shows the mode and the SHA-256 of the file before, and afterwards those by which it is verified with its version.
 requirements:
   - PyYAML, with O(bundle_dir)
 """
@@ -133,6 +135,11 @@ sha256:
   returned: success
   type: str
   sample: c306b46f719b0a4da32d0f78ee21bf90ce8d602f15b22ab753f0674d1670a7f3
+diff:
+  description: Mode and SHA-256 of the file before and after, the same on both sides when nothing changes. Without a file, empty before.
+  returned: success, when O(dest) is set
+  type: dict
+  sample: {"before": {}, "after": {"mode": "0755", "sha256": "c306b46f...", "version": "4.2.4"}}
 reason:
   description:
     - V(ok), or why it failed.
@@ -232,7 +239,12 @@ def run(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     mode = wanted_mode(params)
     destination = Destination(Path(params["dest"]).absolute(), mode) if params["dest"] else None
     fetch = from_bundle if params["bundle_dir"] else from_upstream
-    return fetch(params, destination, check_mode)
+    before = destination.state() if destination else {}
+    result = fetch(params, destination, check_mode)
+    if destination:
+        now = {"mode": f"{mode:04o}", "sha256": result["sha256"], "version": result["version"]}
+        result["diff"] = {"before": before, "after": now if result["changed"] else before}
+    return result
 
 
 def main() -> None:
@@ -240,7 +252,11 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "version": {"type": "str"},
-            "kind": {"type": "str", "choices": ["binary", "image", "chart", "collection", "manifest"], "default": "binary"},
+            "kind": {
+                "type": "str",
+                "choices": ["binary", "image", "chart", "collection", "manifest"],
+                "default": "binary",
+            },
             "architecture": {"type": "str", "choices": ["amd64", "arm64", "noarch"]},
             "dest": {"type": "path"},
             "mode": {"type": "str"},

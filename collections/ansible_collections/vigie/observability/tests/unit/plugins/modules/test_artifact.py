@@ -145,6 +145,7 @@ def test_a_download_is_verified_and_installed(run: Run, server: Server, dest: Pa
         "architecture": "amd64",
         "source": "upstream",
         "sha256": sha256(PROGRAM),
+        "diff": {"before": {}, "after": {"mode": "0755", "sha256": sha256(PROGRAM), "version": "4.2.4"}},
         "reason": "ok",
         "hint": "",
     }
@@ -167,6 +168,22 @@ def test_ways_of_serving_the_same_content(run: Run, server: Server, dest: Path, 
     server.content["file"] = content
     assert run(url=f"{server.url}/{way}/file", sha256=sha256(content))["reason"] == "ok"
     assert dest.read_bytes() == content
+
+
+def test_the_difference_is_told_and_gone_afterwards(run: Run, server: Server, dest: Path) -> None:
+    server.content["helm"] = PROGRAM
+    dest.parent.mkdir()
+    dest.write_bytes(OTHER)
+    dest.chmod(0o644)
+    options = {"url": f"{server.url}/helm", "sha256": sha256(PROGRAM)}
+    expected = {
+        "before": {"mode": "0644", "sha256": sha256(OTHER)},
+        "after": {"mode": "0755", "sha256": sha256(PROGRAM), "version": "4.2.4"},
+    }
+    assert run(**options, _ansible_check_mode=True)["diff"] == expected
+    assert run(**options)["diff"] == expected
+    again = run(**options)["diff"]
+    assert again["before"] == again["after"] == {"mode": "0755", "sha256": sha256(PROGRAM)}
 
 
 def test_an_older_file_is_replaced(run: Run, server: Server, dest: Path) -> None:
