@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import vigielab.steps
 from vigielab.steps import Job, LabError, Step, Workshop
 
 
@@ -119,7 +120,7 @@ def test_what_fails_now_and_then_is_tried_again(tmp_path: Path, monkeypatch: pyt
     command = [sys.executable, "-c", script, str(tmp_path / "seen")]
     workshop(tmp_path / "lab", Step("a", lambda job: job.run(command, attempts=2))).make(["a"])
     (tmp_path / "seen").unlink()
-    with pytest.raises(LabError, match="b: .* ended with 1"):
+    with pytest.raises(LabError, match=r"b: .* ended with 1"):
         workshop(tmp_path / "lab", Step("b", lambda job: job.run(command))).make(["b"])
 
 
