@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import ipaddress
 import json
 import os
 import shutil
@@ -18,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 PACKAGES = Path(os.environ.get("VIGIE_STATE_DIR", "~/.local/state/vigie")).expanduser() / "packages"
 COMPILED_FOLDERS = ("/usr/share/prometheus/alertmanager", "/usr/share/prometheus/web")
@@ -84,6 +90,34 @@ def eventually(question: Callable[[], Any], what: str, seconds: float = STARTUP_
                 return answer
         time.sleep(0.05)
     raise AssertionError(f"{what} did not happen within {seconds:g} s")
+
+
+def self_signed(folder: Path, name: str, alternative: str) -> tuple[Path, Path]:
+    """Write a self-signed certificate, its own CA, and return the files of certificate and key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    address: x509.GeneralName = x509.DNSName(alternative)
+    if alternative[0].isdigit():
+        address = x509.IPAddress(ipaddress.ip_address(alternative))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / f"{name}.crt", folder / f"{name}.key"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
 
 
 class Server:

@@ -6,63 +6,27 @@ be garbled, slow or cut short on purpose, so small servers do that.
 
 from __future__ import annotations
 
-import datetime
 import json
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from systems import PrometheusServer, RunModule, WebServer, free_port, raw_server
+from systems import PrometheusServer, RunModule, WebServer, free_port, raw_server, self_signed
 
 Options = dict[str, Any]
 USER, PASSWORD = "vigie", "correct horse"
 PASSWORD_HASH = "$2b$04$jCPZQKeFWE/Uz48o5zo1HuRVv0cQRC3j5HhphFTB/Sv0f9lh5LpAW"
 
 
-def _certificate(folder: Path, name: str, alternative: str) -> tuple[Path, Path]:
-    """Write a self-signed certificate, its own CA, and return the files of certificate and key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    address: x509.GeneralName = x509.DNSName(alternative)
-    if alternative[0].isdigit():
-        import ipaddress
-
-        address = x509.IPAddress(ipaddress.ip_address(alternative))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / f"{name}.crt", folder / f"{name}.key"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
-
-
 @pytest.fixture(scope="module")
 def guarded(make_prometheus: Callable[[], PrometheusServer]) -> PrometheusServer:
     """A real Prometheus that demands TLS and a password; its CA is the file ca.crt in its folder."""
     server = make_prometheus()
-    certificate, key = _certificate(server.folder, "ca", "127.0.0.1")
-    _certificate(server.folder, "other", "127.0.0.1")
+    certificate, key = self_signed(server.folder, "ca", "127.0.0.1")
+    self_signed(server.folder, "other", "127.0.0.1")
     web = {
         "tls_server_config": {"cert_file": str(certificate), "key_file": str(key)},
         "basic_auth_users": {USER: PASSWORD_HASH},

@@ -15,7 +15,45 @@ options:
     required: true
     suboptions:
       url:
-        description: Base address, V(http://) or V(https://), without the path of the API.
+        description:
+          - Base address, V(http://) or V(https://), without the path of the API.
+          - Exactly one of O(endpoint.url) and O(endpoint.service) must be set.
+        type: str
+      service:
+        description:
+          - A Service of a Kubernetes cluster, reached through the API server. Each request is forwarded to the newest of its pods that is
+            ready then. Password, TLS and headers are between the host that runs the module and the pod.
+          - The certificate must be for C(<name>.<namespace>.svc).
+          - The user needs C(get) on services, C(list) on endpointslices and C(get) and C(create) on pods/portforward. With C(list) on pods
+            and C(get) on namespaces too, messages tell more.
+          - Needs PyYAML on the host that runs the module.
+        type: dict
+        suboptions:
+          namespace:
+            description: Namespace of the Service.
+            type: str
+            required: true
+          name:
+            description: Name of the Service.
+            type: str
+            required: true
+          port:
+            description: Number or name of one of the Service's ports.
+            type: str
+            required: true
+          scheme:
+            description: Whether the service speaks TLS.
+            type: str
+            choices: [http, https]
+            default: http
+      kubeconfig:
+        description:
+          - Path, on the host that runs the module, of the kubeconfig for O(endpoint.service).
+          - When it is not set, the files in the environment variable E(KUBECONFIG) are taken, else C(~/.kube/config), else, in a pod, its
+            service account.
+        type: path
+      context:
+        description: Context of the kubeconfig for O(endpoint.service). The current one when it is not set.
         type: str
       username:
         description: User name for basic authentication.
@@ -38,7 +76,7 @@ options:
         type: dict
         default: {}
       use_proxy:
-        description: Whether the proxy named by the environment is used. Labs are local, so it is off.
+        description: Whether the proxy named by the environment is used for O(endpoint.url). Labs are local, so it is off.
         type: bool
         default: false
 """
@@ -55,10 +93,9 @@ def _endpoint(name: str, description: str, required: str = "false") -> str:
         ("description: Where the service is, and how to be let in.", f"description:\n      - {description}"),
         ("required: true", f"required: {required}"),
         ("  endpoint:", f"  {name}:"),
-        ("O(endpoint.", f"O({name}."),
     ):
-        text = text.replace(old, new)
-    return text
+        text = text.replace(old, new, 1)  # suboptions have words of the same kind
+    return text.replace("O(endpoint.", f"O({name}.")
 
 
 # Not in the class, whose fragments the sanity tests want to be plain strings.

@@ -3,8 +3,9 @@
 
 """How modules reach a service: an endpoint is data, a transport is made from it, and errors come in one vocabulary.
 
-An endpoint is a dict. The key that says where the service is chooses the transport: ``url`` is plain HTTP(S). A further
-way of reaching services is one more class in ``TRANSPORTS``; no module knows which one it uses.
+An endpoint is a dict. The key that says where the service is chooses the transport: ``url`` is plain HTTP(S), ``service`` is
+a Service of a Kubernetes cluster. A further way of reaching services is one more entry in ``TRANSPORTS``; no module knows
+which one it uses.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import time
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
@@ -31,6 +32,17 @@ MAX_BODY = 64 * 1024 * 1024
 
 ENDPOINT_OPTIONS: dict[str, dict[str, Any]] = {
     "url": {"type": "str"},
+    "service": {
+        "type": "dict",
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "port": {"type": "str", "required": True},
+            "scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
+        },
+    },
+    "kubeconfig": {"type": "path"},
+    "context": {"type": "str"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
     "password_file": {"type": "path", "no_log": False},
@@ -48,7 +60,8 @@ def endpoint_spec(*, required: bool = True) -> dict[str, Any]:
         "type": "dict",
         "required": required,
         "options": ENDPOINT_OPTIONS,
-        "mutually_exclusive": [["password", "password_file"]],
+        "mutually_exclusive": [["url", "service"], ["password", "password_file"]],
+        "required_one_of": [["url", "service"]],
     }
 
 
@@ -128,6 +141,18 @@ class Transport(ABC):
     def address(self) -> str:
         """Where the service is, for people."""
 
+    def command(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """Return the command that shows what the service answers.
+
+        Args:
+            path: path and query below the endpoint, which needs no quoting.
+            query: names and values of the query that do.
+        """
+        if not query:
+            return f"curl -s {self.address}{path}"
+        values = [f"{name}={value}".replace("'", "'\\''") for name, value in query.items()]
+        return " ".join([f"curl -s --get {self.address}{path}", *(f"--data-urlencode '{value}'" for value in values)])
+
     @abstractmethod
     def send(
         self, method: str, path: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
@@ -206,22 +231,82 @@ _SECRET_HEADERS = ("auth", "cookie", "key", "secret", "token")
 """Words in the name of a header that make its value a secret."""
 
 
-class UrlTransport(Transport):
-    """Plain HTTP or HTTPS from this host.
+@dataclass(frozen=True)
+class Peer:
+    """Words about the other end of a connection, for sentences about what went wrong with it.
+
+    Attributes:
+        address: where it is.
+        call: command that shows what it answers.
+        talk: command that shows how it speaks.
+        certificate: command that shows its certificate.
+        trust: what to set so that its certificate is accepted.
+        plain: what to set when it doesn't speak TLS.
+    """
+
+    address: str
+    call: str
+    talk: str
+    certificate: str
+    trust: str
+    plain: str
+
+
+def explained(error: Exception, peer: Peer, timeout: float) -> CheckError:
+    """Return the CheckError for an OSError or HTTPException of the standard library.
+
+    Args:
+        error: what was raised.
+        peer: the other end.
+        timeout: seconds that were given to it.
+    """
+    cause: Any = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return CheckError(
+            "tls_untrusted",
+            f"The certificate of {peer.address} was not accepted ({cause.verify_message}); look at it with {peer.certificate}, "
+            f"and {peer.trust}.",
+        )
+    if isinstance(cause, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError | http.client.IncompleteRead):
+        # RemoteDisconnected is a ConnectionResetError.
+        return Disconnected(
+            "disconnected",
+            f"{peer.address} closed the connection before its answer was complete; the process may have died.",
+            transient=True,
+        )
+    if isinstance(cause, ssl.SSLError):
+        return CheckError(
+            "tls_failed",
+            f"{peer.address} doesn't speak TLS as it should ({cause.reason or cause}); try {peer.talk} or {peer.plain}.",
+        )
+    if isinstance(cause, TimeoutError):
+        return CheckError("timeout", f"{peer.address} gave no answer within {timeout:.1f} s.", transient=True)
+    if isinstance(cause, http.client.HTTPException):
+        return CheckError(
+            "bad_answer",
+            f"{peer.address} doesn't speak HTTP ({type(cause).__name__}: {str(cause)[:100]!r}), so another program may be listening "
+            "there.",
+        )
+    return CheckError("unreachable", f"{peer.address} can't be reached ({cause}); try {peer.call}.", transient=True)
+
+
+class HttpTransport(Transport):
+    """HTTP or HTTPS with credentials; a subclass says how the connection is made.
 
     The standard library is used directly: ``ansible.module_utils.urls`` takes longer to load than a whole check may.
 
     Args:
         endpoint: the suboptions documented in the doc fragment ``endpoint``.
         name: name of the option that holds them, for messages.
+        base: address to which paths are added.
 
     Raises:
-        CheckError: ``bad_option`` for an address or a file that can't be used.
+        CheckError: ``bad_option`` for a file that can't be used, or a password without a user.
     """
 
-    def __init__(self, endpoint: Mapping[str, Any], name: str = "endpoint") -> None:
+    def __init__(self, endpoint: Mapping[str, Any], name: str, base: str) -> None:
         self._name = name
-        self._url = self._checked_url(str(endpoint["url"]))
+        self._base = base
         self._headers = {str(key): str(value) for key, value in (endpoint.get("headers") or {}).items()}
         secrets = {
             value for key, value in self._headers.items() if any(word in key.lower() for word in _SECRET_HEADERS)
@@ -242,43 +327,15 @@ class UrlTransport(Transport):
         # make, where none is needed.
         self._opener = urllib.request.OpenerDirector()
         self._opener.add_handler(urllib.request.UnknownHandler())
-        if endpoint.get("use_proxy", False):
-            self._opener.add_handler(urllib.request.ProxyHandler())
-        if self._url.startswith("https://"):
-            self._opener.add_handler(urllib.request.HTTPSHandler(context=self._tls_context(endpoint)))
-        else:
-            self._opener.add_handler(urllib.request.HTTPHandler())
+        self._opener.add_handler(self._connector(self._tls_context(endpoint) if base.startswith("https://") else None))
 
-    def _checked_url(self, url: str) -> str:
-        """Return the address without a trailing slash; what can't be one is refused before anything is sent."""
-        option = f"{self._name}.url"
-        try:
-            parts = urlsplit(url)
-            port_is_fine = parts.port is None or parts.port > 0
-        except ValueError:
-            port_is_fine = False
-            parts = urlsplit("")
-        if "@" in url:
-            # Not printed: what stands before the @ is usually a password.
-            raise CheckError(
-                "bad_option",
-                f"{option} holds credentials; move them to {self._name}.username and {self._name}.password_file.",
-            )
-        if not url.startswith(("http://", "https://")):
-            raise CheckError("bad_option", f"{option}={url} must begin with http:// or https://.")
-        if (
-            not port_is_fine
-            or not parts.hostname
-            or parts.query
-            or parts.fragment
-            or not url.isprintable()
-            or " " in url
-        ):
-            raise CheckError(
-                "bad_option",
-                f"{option}={url} is no usable address; write it like http://127.0.0.1:9090 or https://host/prefix.",
-            )
-        return url.rstrip("/")
+    @abstractmethod
+    def _connector(self, context: ssl.SSLContext | None) -> urllib.request.BaseHandler:
+        """Return the handler that makes connections, with TLS when there is a context."""
+
+    @abstractmethod
+    def _peer(self, url: str) -> Peer:
+        """Return words about the service, ``url`` being the address asked, without a query."""
 
     def _tls_context(self, endpoint: Mapping[str, Any]) -> ssl.SSLContext:
         ca_path = endpoint.get("ca_path")
@@ -295,16 +352,12 @@ class UrlTransport(Transport):
             context.verify_mode = ssl.CERT_NONE
         return context
 
-    @property
-    def address(self) -> str:
-        return self._url
-
     def send(
         self, method: str, path: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float
     ) -> Response:
         """Send one request; redirects are answers, not followed, so that credentials never leave for another host."""
-        url = f"{self._url}{quote(path, safe=_URL_CHARACTERS)}"
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked above
+        url = f"{self._base}{quote(path, safe=_URL_CHARACTERS)}"
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked by the subclass
             url,
             data=body,
             method=method,
@@ -313,53 +366,77 @@ class UrlTransport(Transport):
         ends = time.monotonic() + timeout
         try:
             with self._opener.open(request, timeout=timeout) as answer:
-                return Response(answer.status, _body(answer, ends), {k.lower(): v for k, v in answer.headers.items()})
+                return Response(
+                    answer.status, read_body(answer, ends), {k.lower(): v for k, v in answer.headers.items()}
+                )
         except (OSError, http.client.HTTPException) as error:
-            self._raise(error, url, timeout)
+            raise explained(error, self._peer(url.partition("?")[0]), timeout) from error
         except ValueError as error:
             raise CheckError(
                 "bad_option", f"{self._name}.headers can't be sent ({type(error).__name__}: {error})."
             ) from error
 
-    def _raise(self, error: Exception, url: str, timeout: float) -> NoReturn:
-        """Raise the CheckError for an exception of the standard library."""
-        cause: Any = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            raise CheckError(
-                "tls_untrusted",
-                f"The certificate of {self._url} was not accepted ({cause.verify_message}); look at it with "
-                f"'openssl s_client -connect {urlsplit(self._url).netloc}', and set {self._name}.ca_path to the CA that signed it.",
-            ) from error
-        if isinstance(cause, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError | http.client.IncompleteRead):
-            # RemoteDisconnected is a ConnectionResetError.
-            raise Disconnected(
-                "disconnected",
-                f"{self._url} closed the connection before its answer was complete; the process may have died.",
-                transient=True,
-            ) from error
-        if isinstance(cause, ssl.SSLError):
-            raise CheckError(
-                "tls_failed",
-                f"{self._url} doesn't speak TLS as it should ({cause.reason or cause}); try 'curl -iv {url.partition('?')[0]}' or "
-                "http:// instead of https://.",
-            ) from error
-        if isinstance(cause, TimeoutError):
-            raise CheckError(
-                "timeout", f"{self._url} gave no answer within {timeout:.1f} s.", transient=True
-            ) from error
-        if isinstance(cause, http.client.HTTPException):
-            raise CheckError(
-                "bad_answer",
-                f"{self._url} doesn't speak HTTP ({type(cause).__name__}: {str(cause)[:100]!r}), so another program may be listening there.",
-            ) from error
+
+class UrlTransport(HttpTransport):
+    """Plain HTTP or HTTPS from this host.
+
+    Args:
+        endpoint: the suboptions documented in the doc fragment ``endpoint``.
+        name: name of the option that holds them, for messages.
+
+    Raises:
+        CheckError: ``bad_option`` for an address or a file that can't be used.
+    """
+
+    def __init__(self, endpoint: Mapping[str, Any], name: str = "endpoint") -> None:
+        super().__init__(endpoint, name, _checked_url(str(endpoint["url"]), name))
+        if endpoint.get("use_proxy", False):
+            self._opener.add_handler(urllib.request.ProxyHandler())
+
+    def _connector(self, context: ssl.SSLContext | None) -> urllib.request.BaseHandler:
+        return urllib.request.HTTPSHandler(context=context) if context else urllib.request.HTTPHandler()
+
+    def _peer(self, url: str) -> Peer:
+        return Peer(
+            address=self._base,
+            call=f"'curl -i {url}'",
+            talk=f"'curl -iv {url}'",
+            certificate=f"'openssl s_client -connect {urlsplit(self._base).netloc}'",
+            trust=f"set {self._name}.ca_path to the CA that signed it",
+            plain="http:// instead of https://",
+        )
+
+    @property
+    def address(self) -> str:
+        return self._base
+
+
+def _checked_url(url: str, name: str) -> str:
+    """Return the address without a trailing slash; what can't be one is refused before anything is sent."""
+    option = f"{name}.url"
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_fine = False
+        parts = urlsplit("")
+    if "@" in url:
+        # Not printed: what stands before the @ is usually a password.
         raise CheckError(
-            "unreachable",
-            f"{self._url} can't be reached ({cause}); try 'curl -i {url.partition('?')[0]}'.",
-            transient=True,
-        ) from error
+            "bad_option",
+            f"{option} holds credentials; move them to {name}.username and {name}.password_file.",
+        )
+    if not url.startswith(("http://", "https://")):
+        raise CheckError("bad_option", f"{option}={url} must begin with http:// or https://.")
+    if not port_is_fine or not parts.hostname or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise CheckError(
+            "bad_option",
+            f"{option}={url} is no usable address; write it like http://127.0.0.1:9090 or https://host/prefix.",
+        )
+    return url.rstrip("/")
 
 
-def _body(answer: Any, ends: float) -> bytes:
+def read_body(answer: Any, ends: float) -> bytes:
     """Return the body of an answer.
 
     Raises:
@@ -385,7 +462,17 @@ def _body(answer: Any, ends: float) -> bytes:
     return b"".join(parts)
 
 
-TRANSPORTS: dict[str, type[UrlTransport]] = {"url": UrlTransport}
+def _service_transport(endpoint: Mapping[str, Any], name: str) -> Transport:
+    # What it takes costs time, and most endpoints are addresses.
+    from ansible_collections.vigie.observability.plugins.module_utils.cluster import ServiceTransport
+
+    return ServiceTransport(endpoint, name)
+
+
+TRANSPORTS: dict[str, Callable[[Mapping[str, Any], str], Transport]] = {
+    "url": UrlTransport,
+    "service": _service_transport,
+}
 """The key of an endpoint that says where the service is, and the transport that it chooses."""
 
 
@@ -397,9 +484,15 @@ def open_transport(endpoint: Mapping[str, Any], name: str = "endpoint") -> Trans
         name: name of the option that holds them, for messages.
 
     Raises:
-        CheckError: ``bad_option`` when the endpoint names no known place.
+        CheckError: ``bad_option`` when the endpoint names no known place, or more than one.
     """
-    for key, transport in TRANSPORTS.items():
-        if endpoint.get(key):
-            return transport(endpoint, name)
-    raise CheckError("bad_option", f"{name} needs one of: {', '.join(TRANSPORTS)}.")
+    places = [key for key in TRANSPORTS if endpoint.get(key)]
+    if len(places) != 1:
+        raise CheckError("bad_option", f"{name} needs one of: {', '.join(TRANSPORTS)}.")
+    if places != ["service"]:
+        for option in ("kubeconfig", "context"):
+            if endpoint.get(option):
+                raise CheckError(
+                    "bad_option", f"{name}.{option} goes with {name}.service, not with {name}.{places[0]}."
+                )
+    return TRANSPORTS[places[0]](endpoint, name)

@@ -38,7 +38,7 @@ class MailpitMailbox(Mailbox):
         self._transport = transport
         self._known: dict[str, Entry] = {}
         self.address = f"Mailpit {transport.address}"
-        self.command = f"curl -s {transport.address}/api/v1/messages?limit=3"
+        self.command = transport.command("/api/v1/messages?limit=3")
 
     def survey(self, since: float | None, timeout: float) -> Survey:
         start = 0
@@ -73,7 +73,7 @@ class MailpitMailbox(Mailbox):
             return int(answer["total"]), [_entry(message) for message in answer["messages"] or []]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckError(
-                "bad_answer", f"{self._transport.address} doesn't answer like Mailpit; check endpoint.url."
+                "bad_answer", f"{self._transport.address} doesn't answer like Mailpit; check the endpoint."
             ) from error
 
 

@@ -170,6 +170,10 @@ class Prometheus:
         """Where Prometheus is, for people."""
         return self._transport.address
 
+    def command(self, path: str, query: dict[str, str] | None = None) -> str:
+        """Return the command that shows what Prometheus answers."""
+        return self._transport.command(path, query)
+
     def get(self, deadline: Deadline, path: str, query: Any = None) -> Any:
         """Return the data of an API answer.
 

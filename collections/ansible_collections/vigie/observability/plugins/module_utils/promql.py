@@ -301,7 +301,7 @@ class PromqlCheck:
         unknown = self._unknown_metrics(deadline)
         for name, nearest in unknown.items():
             close = f"the nearest names are {', '.join(nearest)}" if nearest else "no name is like it"
-            command = f"curl -s '{self._prometheus.address}/api/v1/label/__name__/values'"
+            command = self._prometheus.command("/api/v1/label/__name__/values")
             return Verdict.no("metric_unknown", f"No series is called {name} now; {close}; see '{command}'.", observed)
         names = " and ".join(sorted({one.metric for one in self._selectors if one.metric}))
         there = f"Series called {names} exist, but none passes" if names else "No series passes"
@@ -355,8 +355,7 @@ class PromqlCheck:
         return self._without_data(deadline, observed)
 
     def _show(self, query: str) -> str:
-        shown = query.replace("'", "'\\''")
-        return f"see \"curl -s --get '{self._prometheus.address}/api/v1/query' --data-urlencode 'query={shown}'\""
+        return f'see "{self._prometheus.command("/api/v1/query", {"query": query})}"'
 
 
 def _identity(series: Series) -> frozenset[tuple[str, str]]:

@@ -17,7 +17,7 @@ extends_documentation_fragment:
   - vigie.observability.check
 options:
   endpoint:
-    description: Where the mailbox is, and how to be let in. Exactly one of O(endpoint.maildir), O(endpoint.imap) and O(endpoint.url).
+    description: Where the mailbox is, and how to be let in. Exactly one of O(endpoint.maildir), O(endpoint.imap), O(endpoint.url) and O(endpoint.service).
     type: dict
     required: true
     suboptions:
@@ -52,6 +52,33 @@ options:
             default: INBOX
       url:
         description: Base address of a Mailpit, V(http://) or V(https://), without the path of the API.
+        type: str
+      service:
+        description: A Mailpit that is a Service of a Kubernetes cluster, reached through the API server.
+        type: dict
+        suboptions:
+          namespace:
+            description: Namespace of the Service.
+            type: str
+            required: true
+          name:
+            description: Name of the Service.
+            type: str
+            required: true
+          port:
+            description: Number or name of one of the Service's ports.
+            type: str
+            required: true
+          scheme:
+            description: Whether the service speaks TLS.
+            type: str
+            choices: [http, https]
+            default: http
+      kubeconfig:
+        description: Path of the kubeconfig for O(endpoint.service). Found like that of C(kubectl) when it is not set.
+        type: path
+      context:
+        description: Context of the kubeconfig for O(endpoint.service). The current one when it is not set.
         type: str
       username:
         description: User name for IMAP, or for basic authentication.
@@ -250,6 +277,17 @@ ENDPOINT_SPEC: dict[str, dict[str, Any]] = {
         },
     },
     "url": {"type": "str"},
+    "service": {
+        "type": "dict",
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "port": {"type": "str", "required": True},
+            "scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
+        },
+    },
+    "kubeconfig": {"type": "path"},
+    "context": {"type": "str"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
     "password_file": {"type": "path", "no_log": False},
@@ -281,7 +319,7 @@ def open_mailbox(module: AnsibleModule) -> Mailbox:
     endpoint = module.params["endpoint"]
     if endpoint["maildir"]:
         return Maildir(endpoint["maildir"])
-    if endpoint["url"]:
+    if endpoint["url"] or endpoint["service"]:
         from ansible_collections.vigie.observability.plugins.module_utils.mailbox_mailpit import MailpitMailbox
 
         return MailpitMailbox(connect(module))
@@ -359,8 +397,8 @@ def main() -> None:
                 "type": "dict",
                 "required": True,
                 "options": ENDPOINT_SPEC,
-                "required_one_of": [["maildir", "imap", "url"]],
-                "mutually_exclusive": [["maildir", "imap", "url"], ["password", "password_file"]],
+                "required_one_of": [["maildir", "imap", "url", "service"]],
+                "mutually_exclusive": [["maildir", "imap", "url", "service"], ["password", "password_file"]],
             },
             "recipient": {"type": "str"},
             "sender": {"type": "str"},

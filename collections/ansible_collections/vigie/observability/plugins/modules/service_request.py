@@ -94,6 +94,15 @@ EXAMPLES = r"""
     allow_disconnect: true
     disruptive: true
 
+- name: The same application in a cluster
+  vigie.observability.service_request:
+    endpoint:
+      service:
+        namespace: vigie
+        name: flask
+        port: metrics
+      kubeconfig: "{{ vigie_state_dir }}/kubeconfig"
+
 - name: Wait until it is back
   vigie.observability.service_request:
     endpoint: "{{ vigie_endpoints.app }}"
@@ -147,6 +156,7 @@ reason:
     - V(unexpected_status), the service answered another status than O(status).
     - V(disconnected), the connection was lost, and O(allow_disconnect) is false.
     - V(unreachable), V(timeout), V(tls_untrusted), V(tls_failed), V(bad_answer), no answer came, or none of HTTP.
+    - V(access_denied), V(server_error), the API server in front of O(endpoint.service) doesn't let in, or has trouble.
     - V(bad_option), a value that can't be right.
   returned: always
   type: str

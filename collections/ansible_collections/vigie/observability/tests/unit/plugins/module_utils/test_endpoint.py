@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,8 +85,23 @@ def test_the_services_clock() -> None:
 
 
 def test_an_endpoint_needs_a_place() -> None:
-    error = refused(open_transport, {"url": None}, "alertmanager")
-    assert (error.reason, error.hint) == ("bad_option", "alertmanager needs one of: url.")
+    for endpoint in ({"url": None}, {"url": "http://h", "service": {"name": "x"}}):
+        error = refused(open_transport, endpoint, "alertmanager")
+        assert (error.reason, error.hint) == ("bad_option", "alertmanager needs one of: url, service.")
+
+
+@pytest.mark.parametrize("option", ["kubeconfig", "context"])
+def test_what_belongs_to_a_cluster_goes_with_a_service(option: str) -> None:
+    error = refused(open_transport, {"url": "http://h", option: "x"})
+    assert error.reason == "bad_option"
+    assert error.hint == f"endpoint.{option} goes with endpoint.service, not with endpoint.url."
+
+
+def test_commands_that_show_an_answer() -> None:
+    transport = open_transport({"url": "http://h/prefix/"})
+    assert transport.command("/x?y=1") == "curl -s http://h/prefix/x?y=1"
+    shown = transport.command("/x", {"query": "up == 'a'"})
+    assert shlex.split(shown) == ["curl", "-s", "--get", "http://h/prefix/x", "--data-urlencode", "query=up == 'a'"]
 
 
 def test_messages_name_the_option_that_holds_the_endpoint() -> None:
