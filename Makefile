@@ -14,10 +14,10 @@ export ANSIBLE_REMOTE_TEMP := $(VIGIE_STATE_DIR)/ansible/tmp
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up verify drill down bootstrap bootstrap-dev test lint bench lab requirements
+.PHONY: help demo up verify drill down bootstrap bootstrap-dev test lint bench lab e2e requirements
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: up drill ## from nothing to a mail that was read back
 
@@ -52,6 +52,9 @@ bench: bootstrap-dev ## measure: restart -> mail, a check against ping, a reques
 
 lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go on, or change only what differs)
 	@$(BIN)/python lab/build.py --root "$(VIGIE_LAB_DIR)" $(LAB_ARGS)
+
+e2e: lab bootstrap-dev ## a real Kubernetes from that bundle: built, checked, stopped, started, removed
+	@$(BIN)/molecule test -s cluster
 
 requirements: ## pin the Python packages again (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/runtime.in -o requirements/runtime.txt
