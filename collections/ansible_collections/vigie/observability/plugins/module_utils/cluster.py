@@ -196,8 +196,8 @@ class _Forwarder(urllib.request.HTTPHandler):
         connection.sock = self._dial(timeout)
         return connection
 
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self._connection, request)  # type: ignore[arg-type]
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._connection, req)  # type: ignore[arg-type]
 
     https_open = http_open
     https_request = urllib.request.HTTPHandler.http_request

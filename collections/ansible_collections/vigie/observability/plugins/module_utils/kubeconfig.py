@@ -3,7 +3,7 @@
 
 """Where a Kubernetes API server is and how to be let in, read from a kubeconfig as kubectl reads it.
 
-The ``kubernetes`` client does this too, but loading it takes longer than ten checks may.
+The ``kubernetes`` client does this too, but loading it takes longer than a whole check may.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 
 """A connection to a port of a pod through the API server: the WebSocket of Kubernetes' port-forward, as a stream of bytes.
 
-One thread and blocking reads that all end at one deadline, so that nothing is left behind and nothing hangs. The port-forward
-of the ``kubernetes`` client was not taken because it has no timeouts, runs a thread that outlives errors, and drops what it
-has not handed on yet when the connection is closed, which cuts long answers short.
+One thread and blocking reads that all end at one deadline, so that nothing hangs and nothing is left behind. The port-forward
+of the ``kubernetes`` client has no timeouts, needs a thread, and takes longer to load than a whole check may.
 """
 
 from __future__ import annotations
@@ -277,5 +276,5 @@ class TlsStream(Stream):
             return result
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._stream.sendall(self._outgoing.read())
+        if data := self._outgoing.read():
+            self._stream.sendall(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +84,15 @@ def test_commands_that_show_an_answer(kubeconfig: str) -> None:
     raw = f"kubectl --kubeconfig {kubeconfig} get --raw"
     assert transport.command("/x?y=1") == f"{raw} {proxy}/x?y=1"
     assert transport.command("/x", {"query": "up > 'a'"}) == f"{raw} '{proxy}/x?query=up+%3E+%27a%27'"
+
+
+def test_an_address_loads_nothing_of_clusters(kubeconfig: str) -> None:
+    package = "ansible_collections.vigie.observability.plugins.module_utils"
+    script = (
+        f"import sys; from {package}.endpoint import open_transport as go; go({{'url': 'http://h'}}); "
+        f"print('{package}.cluster' in sys.modules, 'yaml' in sys.modules); "
+        f"go({{'service': {SERVICE}, 'kubeconfig': {kubeconfig!r}}}); print('kubernetes' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert answer.stdout.split() == ["False", "False", "False"]
