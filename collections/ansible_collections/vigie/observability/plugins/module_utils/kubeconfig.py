@@ -134,11 +134,18 @@ def _read(path: Path, source: str) -> _Data:
     return data
 
 
+def _tls_context(**authority: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(**authority)
+    # On from Python 3.13, and unlike kubectl it turns down the certificates of many clusters (no Authority Key Identifier).
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 def _of_service_account() -> ApiServer:
     """Return the API server of the cluster in whose pod this runs."""
     try:
         token = (SERVICE_ACCOUNT / "token").read_text(encoding="utf-8").strip()
-        tls = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
+        tls = _tls_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
     except (OSError, KeyError, ValueError) as error:
         raise CheckError(
@@ -225,7 +232,7 @@ class _Loader:
         certificate = self._pem(user, "client-certificate", user_folder)
         key = self._pem(user, "client-key", user_folder)
         try:
-            context = ssl.create_default_context(cadata=authority or None)
+            context = _tls_context(cadata=authority or None)
         except (OSError, ValueError) as error:
             raise self._wrong(f"has a certificate-authority that can't be used ({error})") from error
         if cluster.get("insecure-skip-tls-verify"):

@@ -95,7 +95,7 @@ def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     assert f"The service account in {account} can't be used" in refused(None)
-    monkeypatch.setattr(kubeconfig.ssl, "create_default_context", lambda cafile: cafile)
+    monkeypatch.setattr(kubeconfig, "_tls_context", lambda cafile: cafile)
     server = load_api_server(None, None, "endpoint")
     assert (server.url, server.secrets) == ("https://10.0.0.1:443", {"of the pod"})
     assert server.tls == str(account / "ca.crt")
