@@ -12,7 +12,7 @@ install -D -m 0644 "$kicbase/10-network-security.conf" "$root/etc/sysctl.d/10-ne
 install -m 0755 "$wrapper" "$root/usr/local/sbin/runc_bounded"
 sed -i 's|^\( *\)SystemdCgroup = .*|&\n\1BinaryName = "/usr/local/sbin/runc_bounded"|' "$root/etc/containerd/config.toml"
 
-mkdir -p "$root/etc/kubernetes/manifests" "$root/etc/containerd/certs.d" "$root/opt/cni/bin" "$root/kind"
+mkdir -p "$root/etc/kubernetes/manifests" "$root/etc/containerd/certs.d" "$root/etc/cni/net.d" "$root/opt/cni/bin" "$root/kind"
 cp -a "$root/usr/lib/cni/." "$root/opt/cni/bin/"
 
 # systemd starts what Minikube asks it to and nothing else.
@@ -27,6 +27,9 @@ echo ReadKMsg=no >> "$root/etc/systemd/journald.conf"
 ln -sf /lib/systemd/systemd "$root/sbin/init"
 sed -i '/^\[Service\]/a LimitNOFILE=1048576' "$units/containerd.service"
 sed -i 's/dns files/files dns/' "$root/etc/nsswitch.conf"
+
+# The runtime wrapper needs its library: better here than in every start of a container.
+chroot "$root" /usr/local/sbin/runc_bounded --version > /dev/null
 
 # Each node makes its own SSH host keys when it starts: an image with keys in it would give all nodes the same.
 rm -f "$root"/etc/ssh/ssh_host_*
@@ -43,6 +46,6 @@ echo '%sudo ALL=(ALL) NOPASSWD:ALL' > "$root/etc/sudoers.d/20-passwordless-sudo"
 chmod 0440 "$root/etc/sudoers.d/20-passwordless-sudo"
 chroot "$root" install -d -o docker -g docker -m 0700 /home/docker/.ssh
 
-echo '{"iso_version":"","kicbase_version":"lab","minikube_version":"","commit":"lab"}' > "$root/version.json"
+install -m 0644 "$kicbase/version.json" "$root/version.json"
 rm -f "$root/etc/machine-id" "$root/var/lib/dbus/machine-id"
 : > "$root/etc/machine-id"

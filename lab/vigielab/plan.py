@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ ROOTS = (
         variant="minbase",
         packages=(
             "systemd systemd-sysv dbus conntrack iptables iproute2 ethtool socat ebtables containerd runc containernetworking-plugins "
-            "openssh-server sudo curl ca-certificates procps kmod mount util-linux iputils-ping jq python3-minimal tar gzip zstd lz4 rsync"
+            "openssh-server sudo curl ca-certificates procps kmod mount util-linux iputils-ping jq python3 tar gzip zstd lz4 rsync"
         ),
         hook="node.sh",
         needs=("crictl", "kicbase-files"),
@@ -138,6 +139,9 @@ def _kicbase_files(minikube: Module) -> Step:
         source = golang.module_folder(job, minikube, minikube.path) / "deploy" / "kicbase"
         for name in names:
             shutil.copyfile(source / name, job.out / name)
+        # Minikube compares it with its own version, and warns.
+        told = {"iso_version": minikube.module_version, "kicbase_version": "lab", "commit": "source"}
+        (job.out / "version.json").write_text(json.dumps({**told, "minikube_version": minikube.module_version}))
 
     return Step(
         name="kicbase-files",
