@@ -134,19 +134,20 @@ def _image(name: str, entry: dict[str, Any], ref: str, architecture: str, origin
 def _kicbase_files(minikube: Module) -> Step:
     """The files of Minikube's own recipe for its node image that the node needs as they are."""
     names = ("entrypoint", "containerd.toml", "10-network-security.conf")
+    version = minikube.module_version
+    # Minikube warns where this isn't its own version.
+    told = {"minikube_version": version, "iso_version": version, "kicbase_version": "lab", "commit": "source"}
 
     def make(job: Job) -> None:
         source = golang.module_folder(job, minikube, minikube.path) / "deploy" / "kicbase"
         for name in names:
             shutil.copyfile(source / name, job.out / name)
-        # Minikube compares it with its own version, and warns.
-        told = {"iso_version": minikube.module_version, "kicbase_version": "lab", "commit": "source"}
-        (job.out / "version.json").write_text(json.dumps({**told, "minikube_version": minikube.module_version}))
+        (job.out / "version.json").write_text(json.dumps(told))
 
     return Step(
         name="kicbase-files",
         make=make,
-        recipe=[minikube.module_version, names],
+        recipe=[names, told],
         needs=(golang.TOOLCHAIN, f"{minikube.name}-source"),
         lane="fetch",
         listed=False,
