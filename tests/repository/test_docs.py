@@ -13,7 +13,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 COLLECTION = REPOSITORY / "collections/ansible_collections/vigie/observability"
-KNOB = re.compile(r"\b((?:vigie|embedded|docker|minikube|app|monitoring|mail|alerting|drill)_[a-z_]+)\b")
+KNOB = re.compile(r"\b((?:vigie|embedded|docker|kubectl|helm|minikube|app|monitoring|mail|alerting|drill)_[a-z_]+)\b")
 # Words of this shape that are something else: metrics, modules, folders.
 OTHER = {"mail_check", "app_files", "drill_report", "alerting_verify", "vigie_run_last_seen_timestamp_seconds"}
 
