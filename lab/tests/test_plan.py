@@ -90,6 +90,13 @@ def test_every_image_runs_a_program_that_is_in_it() -> None:
         assert not entry.get("root") or entry["root"] in STEPS, name
 
 
+def test_programs_in_images_without_a_library_are_static() -> None:
+    dynamic = {program for module in MODULES.values() for program in module.cgo}
+    assert dynamic == {"minikube"}
+    for name, entry in plan.described().items():
+        assert not dynamic & set(entry.get("programs", {}).values()), name
+
+
 def test_a_version_is_part_of_the_key() -> None:
     recipes = {name: step.recipe for name, step in STEPS.items()}
     assert MODULES["kubernetes"].version in str(recipes["kubelet"])

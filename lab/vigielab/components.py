@@ -29,7 +29,7 @@ class Module:
         pages: files below the module that get a plain page.
         flags: ``name=value`` for the linker.
         tags: for the compiler.
-        cgo: whether C is compiled too.
+        cgo: programs of which a part is C.
         programs: program -> package.
     """
 
@@ -43,7 +43,7 @@ class Module:
     pages: tuple[str, ...]
     flags: tuple[str, ...]
     tags: tuple[str, ...]
-    cgo: bool
+    cgo: tuple[str, ...]
     programs: dict[str, str]
 
     @property
@@ -85,7 +85,7 @@ def modules() -> dict[str, Module]:
             pages=tuple(entry.get("pages", ())),
             flags=tuple(f"{variable}={value}".format(**parts) for variable, value in entry.get("flags", {}).items()),
             tags=tuple(entry.get("tags", ())),
-            cgo=entry.get("cgo", False),
+            cgo=tuple(entry.get("cgo", ())),
             programs=entry["programs"],
         )
     return found

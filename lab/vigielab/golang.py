@@ -94,7 +94,7 @@ def fetch(module: Module) -> Step:
             # -e: a module that lacks its pages doesn't compile as it is.
             ["go", "list", *(["-e"] if module.pages else []), "-deps", f"-tags={','.join(module.tags)}", *packages],
             cwd=workspace(job, module),
-            env=environment(job, cgo=module.cgo),
+            env=environment(job, cgo=bool(module.cgo)),
             attempts=3,
         )
 
@@ -136,13 +136,13 @@ def _program(module: Module, program: str, before: tuple[str, ...]) -> Step:
                 module.package(program),
             ],
             cwd=folder,
-            env=environment(job, cgo=module.cgo),
+            env=environment(job, cgo=program in module.cgo),
         )
 
     return Step(
         name=program,
         make=make,
-        recipe=[module.version, module.package(program), flags, module.tags, module.cgo, module.pages, PAGE],
+        recipe=[module.version, module.package(program), flags, module.tags, program in module.cgo, module.pages, PAGE],
         files=(module.folder,),
         needs=(TOOLCHAIN, f"{module.name}-source", *before),
     )
