@@ -1,6 +1,7 @@
 # Everything Vigie does, a line or two each. `make help` lists the targets.
 PYTHON ?= python3
 INVENTORY ?= inventory/embedded
+SITE ?= site.yml
 export VIGIE_STATE_DIR ?= $(HOME)/.local/state/vigie
 export VIGIE_LAB_DIR ?= $(HOME)/.cache/vigie/lab
 
@@ -22,7 +23,7 @@ help: ## list the targets
 demo: up drill ## from nothing to a mail that was read back
 
 up: bootstrap ## build the lab and verify it (again: change only what differs)
-	$(PLAY) site.yml
+	$(PLAY) $(SITE)
 
 verify: bootstrap ## ask every part whether it works, change nothing
 	$(PLAY) playbooks/verify.yml

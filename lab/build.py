@@ -30,7 +30,7 @@ FILES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "/usr/include/stdlib.h": "libc6-dev",
 }
-GIGABYTES = 20
+GIGABYTES = 30
 """Disk that a build from nothing takes."""
 
 

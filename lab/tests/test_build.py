@@ -39,7 +39,7 @@ def test_another_architecture_is_refused(
 
 def test_a_small_disk_is_refused_unless_the_build_only_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3_000_000_000))
-    with pytest.raises(LabError, match="has 3 GB free, and a build from nothing takes 20; set VIGIE_LAB_DIR"):
+    with pytest.raises(LabError, match="has 3 GB free, and a build from nothing takes 30; set VIGIE_LAB_DIR"):
         build.require_disk(tmp_path)
     (tmp_path / "go").mkdir()
     build.require_disk(tmp_path)
