@@ -32,7 +32,11 @@ public class Launcher {
             .put("http.port", "9200").put("transport.port", "9300-9400")
             .put("http.type", "netty4").put("transport.type", "netty4")
             .put("cluster.routing.allocation.disk.threshold_enabled", false);
-        for (int i = 1; i < a.length; i++) { String[] kv = a[i].split("=", 2); s.put(kv[0], kv[1]); }
+        for (int i = 1; i < a.length; i++) {
+            String[] kv = a[i].split("=", 2);
+            if (kv.length < 2) throw new IllegalArgumentException("'" + a[i] + "' is no setting; write it like network.host=0.0.0.0");
+            s.put(kv[0], kv[1]);
+        }
         Environment env = InternalSettingsPreparer.prepareEnvironment(s.build(), Map.of(), home.resolve("config"), () -> "lab-1");
         PluginsLoader loader = PluginsLoader.createPluginsLoader(
             PluginsLoader.loadModulesBundles(env.modulesDir()), PluginsLoader.loadPluginsBundles(env.pluginsDir()), Map.of(), false);
