@@ -100,7 +100,8 @@ def test_what_changed_is_built_and_loaded_and_nothing_else(lab: Lab) -> None:
     assert recap(first)["failed"] == 0, first
     (name,) = lab.built
     assert lab.minikube.images == {f"docker.io/library/{name}": lab.docker.image(name)}
-    assert sorted(path.name for path in (lab.state / "app_image").iterdir()) == ["base.json"]
+    kept = sorted(path.name for path in (lab.state / "app_image").iterdir())
+    assert kept == ["base.json", f"built_{name.partition(':')[2]}"]
 
     second = recap(lab.play(INSTALL))
     assert (second["failed"], second["changed"]) == (0, 0)
@@ -117,11 +118,16 @@ def test_what_changed_is_built_and_loaded_and_nothing_else(lab: Lab) -> None:
     assert set(lab.minikube.images) == {f"docker.io/library/{name}", f"docker.io/library/{newer}"}
 
     # What others made or use stays.
-    lab.docker.tag("flask-metrics:mine", image_id("mine"), "vigie.image")
+    others = ["flask-metrics:0123456789ab", "flask-metrics:mine"]
+    for tag in others:
+        lab.docker.tag(tag, image_id(tag), "vigie.image")
     lab.docker.used = [lab.docker.image(newer) or ""]
     assert recap(lab.play(["remove"]))["failed"] == 0
-    assert lab.built == sorted(["flask-metrics:mine", newer])
-    assert lab.docker.image(image_id("newer-base")) is None and not (lab.state / "app_image").exists()
+    assert lab.built == sorted([*others, newer])
+    assert lab.docker.image(image_id("newer-base")) is None
+    lab.docker.used = []
+    assert recap(lab.play(["remove"]))["failed"] == 0
+    assert lab.built == others and not (lab.state / "app_image").exists()
 
 
 def test_a_failed_build_shows_the_builders_last_lines(lab: Lab) -> None:
