@@ -22,7 +22,10 @@ rm -f "$units/sysinit.target.wants/systemd-tmpfiles-setup.service" "$units"/mult
     "$units"/sockets.target.wants/*initctl* "$units"/basic.target.wants/*
 chroot "$root" systemctl disable udev.service containerd.service
 chroot "$root" systemctl mask systemd-binfmt.service
-chroot "$root" systemctl enable ssh.service
+# What claims hold is below /var, so that it outlives a stop of the node: /tmp doesn't.
+install -m 0755 "$kicbase/minikube-automount" "$root/usr/sbin/minikube-automount"
+install -m 0644 "$kicbase/minikube-automount.service" "$units/minikube-automount.service"
+chroot "$root" systemctl enable ssh.service minikube-automount.service
 echo ReadKMsg=no >> "$root/etc/systemd/journald.conf"
 ln -sf /lib/systemd/systemd "$root/sbin/init"
 sed -i '/^\[Service\]/a LimitNOFILE=1048576' "$units/containerd.service"

@@ -133,7 +133,10 @@ def _image(name: str, entry: dict[str, Any], ref: str, architecture: str, origin
 
 def _kicbase_files(minikube: Module) -> Step:
     """The files of Minikube's own recipe for its node image that the node needs as they are."""
-    names = ("entrypoint", "containerd.toml", "10-network-security.conf")
+    names = (
+        *("entrypoint", "containerd.toml", "10-network-security.conf"),
+        *("automount/minikube-automount", "automount/minikube-automount.service"),
+    )
     version = minikube.module_version
     # Minikube warns where this isn't its own version.
     told = {"minikube_version": version, "iso_version": version, "kicbase_version": "lab", "commit": "source"}
@@ -141,7 +144,7 @@ def _kicbase_files(minikube: Module) -> Step:
     def make(job: Job) -> None:
         source = golang.module_folder(job, minikube, minikube.path) / "deploy" / "kicbase"
         for name in names:
-            shutil.copyfile(source / name, job.out / name)
+            shutil.copyfile(source / name, job.out / Path(name).name)
         (job.out / "version.json").write_text(json.dumps(told))
 
     return Step(
