@@ -30,6 +30,7 @@ match arguments:
         sys.exit(83)
     case ["image", "load", path]:
         archive = json.loads(pathlib.Path(path).read_text())
+        node["files"].append("/var/lib/minikube/images/" + pathlib.Path(path).name)
         if node["mode"] == "full":  # as Minikube does: no word of it in the exit code
             print("! failed to load: no space left on device", file=sys.stderr)
         elif node["mode"] == "stale":
@@ -47,6 +48,8 @@ match arguments:
         print(json.dumps({{"containers": [{{"imageRef": value}} for value in node["used"]]}}))
     case ["ssh", "--", "sudo", "crictl", "rmi", ref]:
         del node["images"][ref]
+    case ["ssh", "--", "sudo", "rm", "-f", path]:
+        node["files"] = [file for file in node["files"] if file != path]
     case ["ssh", "--", "df", *_]:
         print("Filesystem Size Used Avail Use% Mounted on\\n/dev/vda1 80G 80G 0 100% /var")
     case _:
@@ -210,7 +213,7 @@ class FakeMinikube:
         self.program = folder / "minikube"
         self.program.write_text(MINIKUBE.format(python=sys.executable, state=str(self.state)))
         self.program.chmod(0o755)
-        self.set(mode="", images={}, used=[])
+        self.set(mode="", images={}, used=[], files=[])
 
     def set(self, **values: Any) -> None:
         """Change the node: mode (down, full, stale or nothing), images (name -> id), used (ids that a container runs)."""
@@ -223,3 +226,8 @@ class FakeMinikube:
     def images(self) -> dict[str, str]:
         """Names to ids of the images in the node."""
         return dict(json.loads(self.state.read_text())["images"])
+
+    @property
+    def files(self) -> list[str]:
+        """Archives that were copied into the node and lie there still."""
+        return list(json.loads(self.state.read_text())["files"])

@@ -100,6 +100,7 @@ def test_what_changed_is_built_and_loaded_and_nothing_else(lab: Lab) -> None:
     assert recap(first)["failed"] == 0, first
     (name,) = lab.built
     assert lab.minikube.images == {f"docker.io/library/{name}": lab.docker.image(name)}
+    assert lab.minikube.files == []
     kept = sorted(path.name for path in (lab.state / "app_image").iterdir())
     assert kept == ["base.json", f"built_{name.partition(':')[2]}"]
 
@@ -161,7 +162,7 @@ def test_a_node_without_the_image_is_named(lab: Lab, mode: str, sentences: list[
     assert recap(output)["failed"] == 1
     for sentence in sentences:
         assert sentence in output
-    assert not list(lab.state.glob("app_image/*.tar"))
+    assert not list(lab.state.glob("app_image/*.tar")) and lab.minikube.files == []
 
 
 def test_an_archive_of_another_image_is_named(lab: Lab) -> None:
