@@ -16,7 +16,7 @@ RELAY = {"mail_smarthost": "smtp.example.org:587"}
 
 REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
     # name: what is set, how the sentence begins, and the remedy in it
-    "platform": ({"vigie_platform": "mars"}, "vigie_platform=mars is not known", "choose one of: embedded."),
+    "platform": ({"vigie_platform": "mars"}, "vigie_platform=mars is not known", "choose one of: embedded, minikube."),
     "profile": ({"vigie_profile": "warp"}, "vigie_profile=warp is not known", "choose one of: standard, fast."),
     "namespace": ({"vigie_namespace": "My_Lab"}, "vigie_namespace=My_Lab is no DNS label", "use lower-case letters"),
     "long state directory": (
