@@ -50,8 +50,10 @@ def make(tmp_path: Path) -> Callable[..., Path]:
 def run(monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr(logic.platform, "machine", lambda: "x86_64")
 
-    def call(bundle: Path, wanted: list[dict[str, str]] = WANTED) -> dict[str, Any]:
-        return run_main(bundle_check.main, {"bundle_dir": str(bundle), "artifacts": wanted})
+    def call(bundle: Path, wanted: list[dict[str, str]] | None = None) -> dict[str, Any]:
+        return run_main(
+            bundle_check.main, {"bundle_dir": str(bundle), "artifacts": WANTED if wanted is None else wanted}
+        )
 
     return call
 

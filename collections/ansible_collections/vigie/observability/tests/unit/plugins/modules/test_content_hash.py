@@ -91,7 +91,9 @@ def test_bad_input_is_named(
     options: dict[str, Any], reason: str, part: str, context: Path, hashed: Callable[..., dict[str, Any]]
 ) -> None:
     result = hashed(**{"path": context, **options})
-    assert result["failed"] and result["reason"] == reason and part in result["msg"] == result["hint"]
+    assert result["failed"] and result["reason"] == reason
+    assert part in result["msg"]
+    assert result["msg"] == result["hint"]
 
 
 def test_links_are_refused(context: Path, hashed: Callable[..., dict[str, Any]]) -> None:
