@@ -83,18 +83,16 @@ def host_architecture() -> str:
 def assemble(workshop: Workshop, names: list[str], architecture: str) -> list[dict[str, str]]:
     """Put the results into the bundle, the manifest last. Return the manifest."""
     bundle = workshop.root / "bundle"
-    manifest = []
-    for keys, step, name in plan.entries(names, architecture):
-        source = workshop.result(step) / name
-        manifest.append({**keys, "sha256": digest(source)})
+    listed = [(keys, workshop.result(step) / name) for keys, step, name in plan.entries(names, architecture)]
+    manifest = [{**keys, "sha256": digest(source)} for keys, source in listed]
     path = bundle / "manifest.yml"
     text = yaml.safe_dump(manifest, sort_keys=False, width=1000)
     if path.exists() and path.read_text() == text and all((bundle / keys["file"]).exists() for keys in manifest):
         return manifest
     # Without a manifest there is no bundle: nobody takes one for whole that is being changed.
     path.unlink(missing_ok=True)
-    for keys, step, name in plan.entries(names, architecture):
-        archive.place(workshop.result(step) / name, bundle / keys["file"])
+    for keys, source in listed:
+        archive.place(source, bundle / keys["file"])
     kept = {bundle / keys["file"] for keys in manifest}
     for old in bundle.rglob("*"):
         if old.is_file() and old not in kept:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vigielab.steps import digest
+
 EPOCH = "1970-01-01T00:00:00Z"
 """Time in everything, so that equal contents make equal images."""
 
@@ -66,21 +68,21 @@ def image(
         origin: what the image was made from; a label of it.
     """
     layers = list(layers)
-    digests = [_sha256(source) for source in layers]
+    digests = [digest(source) for source in layers]
     described = {
         "architecture": architecture,
         "os": "linux",
         "created": EPOCH,
         "config": {**config, "Labels": {"org.opencontainers.image.description": f"Built from source: {origin}"}},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256}" for sha256 in digests]},
         "history": [{"created": EPOCH, "created_by": "vigie lab"} for _ in layers],
     }
     text = json.dumps(described, sort_keys=True).encode()
     name = f"{hashlib.sha256(text).hexdigest()}.json"
-    manifest = [{"Config": name, "RepoTags": [ref], "Layers": [f"{digest}.tar" for digest in digests]}]
+    manifest = [{"Config": name, "RepoTags": [ref], "Layers": [f"{sha256}.tar" for sha256 in digests]}]
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for digest, source in zip(digests, layers, strict=True):
-            entry = tarfile.TarInfo(f"{digest}.tar")
+        for sha256, source in zip(digests, layers, strict=True):
+            entry = tarfile.TarInfo(f"{sha256}.tar")
             entry.size = source.stat().st_size
             with source.open("rb") as file:
                 tar.addfile(entry, file)
@@ -88,11 +90,6 @@ def image(
             entry = tarfile.TarInfo(member)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def place(source: Path, target: Path) -> None:

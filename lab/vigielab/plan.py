@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 
 from vigielab import archive, golang
 from vigielab.components import LAB, REPOSITORY, Module, modules, versions
+from vigielab.pypi import pip_install
 from vigielab.rootfs import Root
 from vigielab.steps import Job, Step
 
@@ -75,11 +75,7 @@ def steps(architecture: str) -> dict[str, Step]:
     found += [_kicbase_files(known["minikube"]), _python_packages(table["python"]["version"])]
     found += [_elasticsearch_jars(table["elasticsearch"]["version"]), _crds(known["prometheus-operator"])]
     found += [root.step(architecture) for root in ROOTS]
-    origins = {
-        program: f"{module.path or 'vigie'} {module.module_version}"
-        for module in known.values()
-        for program in module.programs
-    }
+    origins = {program: module.origin for module in known.values() for program in module.programs}
     for name, entry in described().items():
         found.append(_image(name, entry, table[name]["ref"], architecture, origins))
     return {step.name: step for step in found}
@@ -162,9 +158,7 @@ def _python_packages(version: str) -> Step:
     requirements = REPOSITORY / "app" / "requirements.txt"
 
     def make(job: Job) -> None:
-        pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        pip += ["--no-deps", "--require-hashes", "--only-binary=:all:", f"--python-version={version}", "--no-compile"]
-        job.run([*pip, "--target", job.out / "packages", "-r", requirements])
+        pip_install(job, requirements, job.out / "packages", "--only-binary=:all:", f"--python-version={version}")
 
     return Step(name="python-packages", make=make, recipe=version, files=(requirements,), lane="fetch", listed=False)
 
@@ -218,7 +212,7 @@ def _crds(operator: Module) -> Step:
 def entries(names: list[str], architecture: str) -> list[tuple[dict[str, str], str, str]]:
     """Return what the bundle holds: keys of the manifest, the step that makes the file, and the file's name in its result."""
     table = versions()
-    origins = {program: module for module in modules().values() for program in module.programs}
+    origins = {program: module.origin for module in modules().values() for program in module.programs}
     found: list[tuple[dict[str, str], str, str]] = []
 
     def add(name: str, kind: str, file: str, step: str, source: str, **further: str) -> None:
@@ -233,8 +227,7 @@ def entries(names: list[str], architecture: str) -> list[tuple[dict[str, str], s
 
     for name in BINARIES:
         if name in names:
-            module = origins[name]
-            add(name, "binary", f"binaries/{name}", name, name, origin=f"{module.path} {module.module_version}")
+            add(name, "binary", f"binaries/{name}", name, name, origin=origins[name])
     for name in described():
         if image_step(name) in names:
             add(name, "image", f"images/{name}.tar", image_step(name), f"{name}.tar", ref=table[name]["ref"])

@@ -150,15 +150,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, or of all the files below a folder and their names."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     total = hashlib.sha256()
-    if path.is_dir():
-        for below in sorted(path.rglob("*")):
-            if below.is_file():
-                total.update(f"{below.relative_to(path)} {below.stat().st_mode & 0o111} {digest(below)}\n".encode())
-        return total.hexdigest()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            total.update(chunk)
+    for below in sorted(path.rglob("*")):
+        if below.is_file():
+            total.update(f"{below.relative_to(path)} {below.stat().st_mode & 0o111} {digest(below)}\n".encode())
     return total.hexdigest()
 
 

@@ -110,6 +110,15 @@ def host_architecture() -> str:
     return _MACHINES[machine]
 
 
+def architecture_for(kind: str) -> str:
+    """Return what an artifact of a kind must run on to be of use on this host.
+
+    Raises:
+        CheckError: ``architecture_missing`` for a host that no bundle knows.
+    """
+    return host_architecture() if kind in ("binary", "image") else "noarch"
+
+
 class Bundle:
     """A folder of artifacts, as its manifest lists them.
 

@@ -25,33 +25,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from ansible_collections.vigie.observability.plugins.module_utils.endpoint_options import ENDPOINT_OPTIONS
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of an answer that are read at most: a check must not fill the host's memory."""
-
-ENDPOINT_OPTIONS: dict[str, dict[str, Any]] = {
-    "url": {"type": "str"},
-    "service": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "port": {"type": "str", "required": True},
-            "scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
-        },
-    },
-    "kubeconfig": {"type": "path"},
-    "context": {"type": "str"},
-    "username": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
-    "password_file": {"type": "path", "no_log": False},
-    "ca_path": {"type": "path"},
-    "validate_certs": {"type": "bool", "default": True},
-    "headers": {"type": "dict", "default": {}},
-    "use_proxy": {"type": "bool", "default": False},
-}
-"""Suboptions of every ``endpoint``; documented once in the doc fragment ``endpoint``."""
 
 
 def endpoint_spec(*, required: bool = True) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def run_program(command: list[str], environment: dict[str, str], timeout: float)
     """Run a program to its end.
 
     Raises:
-        CheckError: ``program_missing``, or ``timeout`` after that many seconds.
+        CheckError: ``program_missing``. A program that doesn't end in time is an answer, of status 124.
     """
     try:
         done = subprocess.run(
@@ -251,7 +251,7 @@ class Profile:
         found = self._inspect("container")
         if found is not None:
             seen.container = str(found.get("State", {}).get("Status", "unknown"))
-            seen.ours = self._owns_container(seen)
+            seen.ours = self._owns_container(seen, found)
         seen.leftovers = [kind for kind in ("network", "volume") if self._inspect(kind) is not None]
         if seen.config and seen.ours:
             seen.status = self._status()
@@ -278,12 +278,13 @@ class Profile:
             f"Docker can't tell about {kind} {self.name} ({_last(answer.errors)}); see 'docker {kind} inspect {self.name}'.",
         )
 
-    def _owns_container(self, seen: Seen) -> bool:
+    def _owns_container(self, seen: Seen, container: dict[str, Any]) -> bool:
         """Whether the container lets in the key of this profile; one without any key was interrupted while it was made."""
         answer = self._ask_docker("cp", f"{self.name}:/home/docker/.ssh/authorized_keys", "-")
         if answer.status != 0:
             # A container of somebody else that is no node has no such file either.
-            return seen.config is not None and self._is_node()
+            labels = (container.get("Config") or {}).get("Labels") or {}
+            return seen.config is not None and labels.get("created_by.minikube.sigs.k8s.io") == "true"
         try:
             with tarfile.open(fileobj=io.BytesIO(answer.output)) as archive:
                 member = archive.extractfile(archive.getmembers()[0])
@@ -292,10 +293,6 @@ class Profile:
         except (OSError, tarfile.TarError, IndexError):
             return False
         return bool(key) and key in accepted
-
-    def _is_node(self) -> bool:
-        labels = ((self._inspect("container") or {}).get("Config") or {}).get("Labels") or {}
-        return bool(labels.get("created_by.minikube.sigs.k8s.io") == "true")
 
     def _status(self) -> dict[str, str]:
         # The exit code is a bit mask of what does not run; the words say more.

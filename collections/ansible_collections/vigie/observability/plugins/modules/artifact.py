@@ -170,10 +170,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vigie.observability.plugins.module_utils.bundle import (
+    KINDS,
     Bundle,
     Destination,
     Upstream,
-    host_architecture,
+    architecture_for,
 )
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
@@ -190,9 +191,7 @@ def wanted_mode(params: dict[str, Any]) -> int:
 
 def wanted_architecture(params: dict[str, Any]) -> str:
     """Return what the artifact must run on."""
-    if params["architecture"]:
-        return str(params["architecture"])
-    return host_architecture() if params["kind"] in ("binary", "image") else "noarch"
+    return str(params["architecture"] or architecture_for(params["kind"]))
 
 
 def from_bundle(params: dict[str, Any], destination: Destination | None, check_mode: bool) -> dict[str, Any]:
@@ -254,7 +253,7 @@ def main() -> None:
             "version": {"type": "str"},
             "kind": {
                 "type": "str",
-                "choices": ["binary", "image", "chart", "collection", "manifest"],
+                "choices": list(KINDS),
                 "default": "binary",
             },
             "architecture": {"type": "str", "choices": ["amd64", "arm64", "noarch"]},

@@ -100,7 +100,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vigie.observability.plugins.module_utils.bundle import Artifact, Bundle, host_architecture
+from ansible_collections.vigie.observability.plugins.module_utils.bundle import (
+    Artifact,
+    Bundle,
+    architecture_for,
+    host_architecture,
+)
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
 MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
@@ -131,7 +136,7 @@ def check(params: dict[str, Any]) -> tuple[dict[str, Any], list[CheckError]]:
     bundle = Bundle(Path(params["bundle_dir"]).absolute())
     verified, faults = {}, []
     for wanted in params["artifacts"]:
-        architecture = host_architecture() if wanted["kind"] in ("binary", "image") else "noarch"
+        architecture = architecture_for(wanted["kind"])
         try:
             artifact = bundle.find(wanted["name"], wanted["version"], wanted["kind"], architecture)
             path = bundle.verify(artifact)

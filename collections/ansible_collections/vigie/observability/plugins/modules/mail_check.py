@@ -255,6 +255,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vigie.observability.plugins.module_utils.check import check_module, connect, run_check
+from ansible_collections.vigie.observability.plugins.module_utils.endpoint_options import ENDPOINT_OPTIONS
 from ansible_collections.vigie.observability.plugins.module_utils.mailbox import Mailbox, Maildir, MailSearch, Wanted
 from ansible_collections.vigie.observability.plugins.module_utils.timestamps import since_bound
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError, Verdict
@@ -276,23 +277,8 @@ ENDPOINT_SPEC: dict[str, dict[str, Any]] = {
             "folder": {"type": "str", "default": "INBOX"},
         },
     },
-    "url": {"type": "str"},
-    "service": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "port": {"type": "str", "required": True},
-            "scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
-        },
-    },
-    "kubeconfig": {"type": "path"},
-    "context": {"type": "str"},
-    "username": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
-    "password_file": {"type": "path", "no_log": False},
-    "ca_path": {"type": "path"},
-    "validate_certs": {"type": "bool", "default": True},
+    # What a Mailpit is not asked with.
+    **{name: option for name, option in ENDPOINT_OPTIONS.items() if name not in ("headers", "use_proxy")},
 }
 
 RELAY_SPEC: dict[str, dict[str, Any]] = {
