@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from vigielab import archive, plan
+from vigielab import archive, golang, plan
 from vigielab.steps import LabError, Workshop, clock, digest
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -30,8 +30,8 @@ FILES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "/usr/include/stdlib.h": "libc6-dev",
 }
-GIGABYTES = 30
-"""Disk that a build from nothing takes."""
+GIGABYTES = {"cluster": 16, "all": 28}
+"""Disk that a build from nothing takes, of the parts that a cluster needs and of everything."""
 
 
 def require_packages() -> None:
@@ -55,16 +55,21 @@ def require_packages() -> None:
         raise LabError(f"'{' '.join(command)}' failed: {done.stderr.strip()[-500:]}")
 
 
-def require_disk(root: Path) -> None:
+def require_disk(root: Path, only: list[str]) -> None:
     """Refuse to begin from nothing on a disk that can't hold it.
+
+    Args:
+        root: the folder to be filled.
+        only: the components that are made; none: all.
 
     Raises:
         LabError: too little is free.
     """
     free = shutil.disk_usage(root).free / 1e9
-    if not (root / "go").exists() and free < GIGABYTES:
+    needed = GIGABYTES["cluster" if only and set(only) <= set(plan.CLUSTER) else "all"]
+    if not (root / "cache").exists() and free < needed:
         raise LabError(
-            f"{root} has {free:.0f} GB free, and a build from nothing takes {GIGABYTES}; set VIGIE_LAB_DIR to a folder on a larger disk."
+            f"{root} has {free:.0f} GB free, and a build from nothing takes {needed}; set VIGIE_LAB_DIR to a folder on a larger disk."
         )
 
 
@@ -132,6 +137,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of caches, logs and the bundle")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="'cluster', or names of components")
+    parser.add_argument("--lean", action="store_true", help="remove the compiler's caches once the bundle is complete")
     parser.add_argument("--jobs", type=int, default=2, help="programs that are compiled at once")
     args = parser.parse_args()
     began = time.monotonic()
@@ -149,13 +155,16 @@ def main() -> int:
             raise LabError(f"--jobs {args.jobs}: at least one program must be compiled at once.")
         architecture = host_architecture()
         root.mkdir(parents=True, exist_ok=True)
-        require_disk(root)
+        require_disk(root, only)
         require_packages()
         workshop = Workshop(root, plan.steps(architecture), {"compile": args.jobs, "fetch": 2})
         names = plan.wanted(only)
         print(f"lab: {len(workshop.plan(names))} steps to go in {root}", flush=True)
         workshop.make(names)
-        report(workshop, assemble(workshop, names, architecture), time.monotonic() - began)
+        manifest = assemble(workshop, names, architecture)
+        report(workshop, manifest, time.monotonic() - began)
+        if args.lean:
+            golang.forget(root)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

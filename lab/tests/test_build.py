@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import build
-from vigielab import plan
+from vigielab import golang, plan
 from vigielab.steps import Job, LabError, Step, Workshop
 
 
@@ -39,10 +39,24 @@ def test_another_architecture_is_refused(
 
 def test_a_small_disk_is_refused_unless_the_build_only_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3_000_000_000))
-    with pytest.raises(LabError, match="has 3 GB free, and a build from nothing takes 30; set VIGIE_LAB_DIR"):
-        build.require_disk(tmp_path)
-    (tmp_path / "go").mkdir()
-    build.require_disk(tmp_path)
+    with pytest.raises(LabError, match="has 3 GB free, and a build from nothing takes 28; set VIGIE_LAB_DIR"):
+        build.require_disk(tmp_path, [])
+    (tmp_path / "cache").mkdir()
+    build.require_disk(tmp_path, [])
+
+
+def test_a_cluster_takes_less_disk_than_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000_000_000))
+    build.require_disk(tmp_path, [*plan.CLUSTER])
+    with pytest.raises(LabError, match="has 20 GB free, and a build from nothing takes 28"):
+        build.require_disk(tmp_path, [*plan.CLUSTER, "prometheus"])
+
+
+def test_the_compilers_caches_go_and_the_programs_stay(tmp_path: Path) -> None:
+    for name in ("cache/kubelet/1", "cache/kubernetes-source/2", "go/mod", "go/build"):
+        (tmp_path / name).mkdir(parents=True)
+    golang.forget(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["1", "cache", "kubelet"]
 
 
 def test_missing_packages_are_named_to_who_may_not_install_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def _kicbase_files(minikube: Module) -> Step:
         name="kicbase-files",
         make=make,
         recipe=[names, told],
-        needs=(golang.TOOLCHAIN, f"{minikube.name}-source"),
+        needs=(golang.TOOLCHAIN, f"{minikube.name}{golang.SOURCE}"),
         lane="fetch",
         listed=False,
     )
@@ -205,7 +205,7 @@ def _crds(operator: Module) -> Step:
         name=CRDS,
         make=make,
         recipe=[operator.module_version, packages],
-        needs=(golang.TOOLCHAIN, f"{operator.name}-source", "controller-gen"),
+        needs=(golang.TOOLCHAIN, f"{operator.name}{golang.SOURCE}", "controller-gen"),
     )
 
 
