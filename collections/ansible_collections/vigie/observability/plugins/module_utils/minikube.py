@@ -27,6 +27,7 @@ REASONS = (
     "ok",
     "foreign_profile",
     "needs_recreate",
+    "download_failed",
     "start_failed",
     "stop_failed",
     "delete_failed",
@@ -42,6 +43,12 @@ STAMP = "vigie.json"
 
 QUICK = 60.0
 """Seconds that a question to Docker or Minikube may take."""
+
+DOWNLOADS = 1800.0
+"""Seconds that Minikube gets for its downloads, gigabytes in all, besides the time for the start itself."""
+
+FROM_CACHE = 600.0
+"""Seconds that it gets where everything is in its cache."""
 
 Run = Callable[[list[str], dict[str, str], float], "Answer"]
 
@@ -95,24 +102,32 @@ class Wanted:
 
     Attributes:
         kubernetes_version: with or without a leading v.
-        base_image: reference of the node image.
+        base_image: reference of the node image; empty for the one that Minikube has chosen for itself.
+        base_image_registry: where that one is taken from, such as ``mirror.example/k8s-minikube``; empty for its own place.
+        binary_mirror: address from which Kubernetes' programs are taken instead of the publisher's; empty for the latter.
         container_runtime: as Minikube names it.
         cni: as Minikube names it.
         cpus: number of CPUs of the node.
         memory: MiB of the node.
         extra_config: ``component.key`` to value.
         preload: whether Minikube may download its archive of images.
+        cache_images: whether it keeps the images of the control plane in its cache; otherwise the node pulls them.
+        force: start although Minikube doubts, above all a version of Kubernetes that it can't look up.
         wait_timeout: seconds until all parts must be healthy.
     """
 
     kubernetes_version: str
-    base_image: str
     container_runtime: str
     cni: str
     cpus: int
     memory: int
+    base_image: str = ""
+    base_image_registry: str = ""
+    binary_mirror: str = ""
     extra_config: dict[str, str] = field(default_factory=dict)
     preload: bool = True
+    cache_images: bool = True
+    force: bool = False
     wait_timeout: int = 360
 
     @property
@@ -124,17 +139,21 @@ class Wanted:
         """Return the options of ``minikube start``."""
         return [
             "--driver=docker",
-            f"--base-image={self.base_image}",
+            *([f"--base-image={self.base_image}"] if self.base_image else []),
+            *([f"--binary-mirror={self.binary_mirror}"] if self.binary_mirror else []),
             f"--kubernetes-version={self.version}",
             f"--container-runtime={self.container_runtime}",
             f"--cni={self.cni}",
             f"--cpus={self.cpus}",
             f"--memory={self.memory}mb",
             f"--preload={'true' if self.preload else 'false'}",
+            f"--cache-images={'true' if self.cache_images else 'false'}",
             "--embed-certs",
             "--interactive=false",
             "--wait=all",
             f"--wait-timeout={self.wait_timeout}s",
+            # Minikube's driver docker refuses root without it.
+            *(["--force"] if self.force or os.geteuid() == 0 else []),
             *(f"--extra-config={key}={value}" for key, value in sorted(self.extra_config.items())),
         ]
 
@@ -145,7 +164,14 @@ class Wanted:
         pairs: list[tuple[str, Any, Any]] = [
             ("driver", config.get("Driver"), "docker"),
             ("kubernetes_version", kubernetes.get("KubernetesVersion"), self.version),
-            ("base_image", config.get("KicBaseImage"), self.base_image),
+            # Minikube notes it without the digest where Docker itself can't pull it; its own choice changes with Minikube.
+            (
+                "base_image",
+                *(
+                    _undigested(ref)
+                    for ref in (config.get("KicBaseImage"), self.base_image or config.get("KicBaseImage"))
+                ),
+            ),
             ("container_runtime", kubernetes.get("ContainerRuntime"), self.container_runtime),
             ("cni", kubernetes.get("CNI"), self.cni),
             ("cpus", config.get("CPUs"), self.cpus),
@@ -308,10 +334,14 @@ class Profile:
         """Create or start the profile, and remember that it was complete.
 
         Raises:
-            CheckError: ``start_failed``, ``not_running``, ``program_missing``.
+            CheckError: ``download_failed``, ``start_failed``, ``not_running``, ``program_missing``.
         """
-        force = ["--force"] if os.geteuid() == 0 else []  # Minikube's driver docker refuses root without it
-        answer = self._minikube("start", *wanted.arguments(), *force, timeout=wanted.wait_timeout + 600)
+        forget_unfinished(self.data / "cache")
+        arguments = [*wanted.arguments(), *self._mirrored_base_image(wanted)]
+        if wanted.binary_mirror:
+            self._download(arguments)
+        patience = wanted.wait_timeout + (DOWNLOADS if wanted.preload or not wanted.cache_images else FROM_CACHE)
+        answer = self._minikube("start", *arguments, timeout=patience)
         if answer.status != 0:
             raise CheckError(
                 "start_failed",
@@ -324,6 +354,34 @@ class Profile:
                 f"minikube start succeeded, but then profile {self.name} is {seen.status or 'not there'}; see {self._logs_command()}.",
             )
         self.remember()
+
+    def _download(self, arguments: list[str]) -> None:
+        """Fill Minikube's cache with Kubernetes' programs.
+
+        A start would ask the kubeadm in the cache which images its version needs, and without one download it from its publisher,
+        whatever mirror there is.
+
+        Raises:
+            CheckError: ``download_failed``, ``program_missing``.
+        """
+        answer = self._minikube("start", *arguments, "--download-only", timeout=DOWNLOADS)
+        if answer.status != 0:
+            raise CheckError(
+                "download_failed",
+                f"minikube start --download-only of profile {self.name} ended with {answer.status}: {_cause(answer)}; see {self._logs_command()}.",
+            )
+
+    def _mirrored_base_image(self, wanted: Wanted) -> list[str]:
+        """Return the option for Minikube's own node image at a mirror: name, version and digest are those that Minikube has built in."""
+        if wanted.base_image or not wanted.base_image_registry:
+            return []
+        own = re.search(r"--base-image='[^']*/([^/']+)'", self._minikube("start", "--help").text)
+        if not own:
+            raise CheckError(
+                "start_failed",
+                f"{self.executable} does not say which node image it needs; see '{self.executable} start --help', and set base_image.",
+            )
+        return [f"--base-image={wanted.base_image_registry}/{own[1]}"]
 
     def remember(self) -> None:
         """Write down that the profile was complete once."""
@@ -357,6 +415,28 @@ class Profile:
 
     def _logs_command(self) -> str:
         return f"'MINIKUBE_HOME={self.home} {self.executable} logs --profile={self.name}'"
+
+
+def forget_unfinished(cache: Path) -> None:
+    """Remove what an interrupted or refused download left in Minikube's cache: it would be continued, or taken for whole."""
+    for path in cache.rglob("*.download"):
+        path.unlink(missing_ok=True)
+    for path in cache.glob("kic/*/*.tar"):
+        if not _whole(path):
+            path.unlink(missing_ok=True)
+
+
+def _whole(path: Path) -> bool:
+    """Whether an archive of an image has its last member, which lists the others."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return archive.getnames()[-1] == "manifest.json"
+    except (OSError, tarfile.TarError, IndexError):
+        return False
+
+
+def _undigested(reference: Any) -> str:
+    return str(reference).split("@")[0]
 
 
 def _last(text: str) -> str:

@@ -35,7 +35,7 @@ options:
       kind:
         description: What the artifact is. A V(binary) or V(image) must be for this host's architecture, or for all.
         type: str
-        choices: [binary, image, chart, collection]
+        choices: [binary, image, chart, collection, manifest]
         required: true
 attributes:
   check_mode:
@@ -101,6 +101,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vigie.observability.plugins.module_utils.bundle import (
+    KINDS,
     Artifact,
     Bundle,
     architecture_for,
@@ -163,7 +164,7 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "version": {"type": "str", "required": True},
-                    "kind": {"type": "str", "choices": ["binary", "image", "chart", "collection"], "required": True},
+                    "kind": {"type": "str", "choices": list(KINDS), "required": True},
                 },
             },
         },

@@ -12,7 +12,7 @@ author: Vigie maintainers (@vigie)
 description:
   - Creates, starts, stops and deletes a profile by the C(minikube) program. Decides by what Minikube and Docker say, so a profile
     that runs as wanted is left alone, and one whose node was stopped is started.
-  - A start that was interrupted is finished. Where that fails the profile is deleted and made again, as long as it has never
+  - A start that was interrupted is finished. Unfinished downloads in Minikube's cache are thrown away before, not continued. Where that fails the profile is deleted and made again, as long as it has never
     been complete. A complete profile is never deleted without O(recreate).
   - A container, network or volume of the profile's name that belongs to another E(MINIKUBE_HOME) is never touched, though Minikube
     itself would remove it. Whose the container is shows the key that it accepts.
@@ -46,8 +46,21 @@ options:
     description: Version of Kubernetes, with or without a leading v. Required with O(state=started).
     type: str
   base_image:
-    description: Reference of the node image, exactly as Docker knows it. Required with O(state=started).
+    description:
+      - Reference of the node image, exactly as Docker knows it.
+      - Empty means the one that Minikube has built in, with its digest. It is only chosen when the profile is created.
     type: str
+    default: ""
+  base_image_registry:
+    description: Where the node image that Minikube has built in is taken from, such as C(mirror.example/k8s-minikube). Empty means its own place.
+    type: str
+    default: ""
+  binary_mirror:
+    description:
+      - Address from which kubeadm, kubelet and kubectl of the node are taken, with a C(.sha256) beside each. Empty means the publisher's.
+      - With a mirror they are downloaded before anything else is made.
+    type: str
+    default: ""
   container_runtime:
     description: Container runtime of the node.
     type: str
@@ -72,6 +85,16 @@ options:
     description: Let Minikube download its archive of images. Without, the images come from its cache.
     type: bool
     default: true
+  cache_images:
+    description: Let Minikube keep the images of the control plane in its cache. Without, the node pulls them, by the mirrors that it knows.
+    type: bool
+    default: true
+  force:
+    description:
+      - Start although Minikube doubts, above all a version of Kubernetes that is newer than those it knows and that it can't look up.
+      - As root it is always forced, which is what its driver asks for.
+    type: bool
+    default: false
   wait_timeout:
     description: Seconds until all parts of the cluster must be healthy.
     type: int
@@ -149,6 +172,7 @@ reason:
     - V(ok), or why it failed.
     - V(foreign_profile), a container, network or volume of that name belongs to somebody else.
     - V(needs_recreate), the profile differs in what can't be changed while it lives. The hint lists it.
+    - V(download_failed), the mirror does not give Kubernetes' programs as they should be. Nothing of Docker was touched.
     - V(start_failed), V(stop_failed), V(delete_failed), Minikube gave up. The hint has its reason.
     - V(not_running), Minikube was content, but not all parts run.
     - V(docker_unavailable), Docker does not answer.
@@ -198,11 +222,15 @@ def wanted(params: dict[str, Any]) -> Wanted:
             for key in (
                 "kubernetes_version",
                 "base_image",
+                "base_image_registry",
+                "binary_mirror",
                 "container_runtime",
                 "cni",
                 "cpus",
                 "memory",
                 "preload",
+                "cache_images",
+                "force",
                 "wait_timeout",
             )
         },
@@ -259,17 +287,21 @@ def main() -> None:
             "executable": {"type": "path", "required": True},
             "docker": {"type": "path", "default": "docker"},
             "kubernetes_version": {"type": "str"},
-            "base_image": {"type": "str"},
+            "base_image": {"type": "str", "default": ""},
+            "base_image_registry": {"type": "str", "default": ""},
+            "binary_mirror": {"type": "str", "default": ""},
             "container_runtime": {"type": "str", "default": "containerd"},
             "cni": {"type": "str", "default": "bridge"},
             "cpus": {"type": "int", "default": 2},
             "memory": {"type": "int", "default": 4096},
             "extra_config": {"type": "dict", "default": {}},
             "preload": {"type": "bool", "default": True},
+            "cache_images": {"type": "bool", "default": True},
+            "force": {"type": "bool", "default": False},
             "wait_timeout": {"type": "int", "default": 360},
             "recreate": {"type": "bool", "default": False},
         },
-        required_if=[("state", "started", ("kubernetes_version", "base_image"))],
+        required_if=[("state", "started", ("kubernetes_version",))],
         supports_check_mode=True,
     )
     began = time.monotonic()

@@ -18,6 +18,7 @@ WANTED = [
     {"name": "minikube", "version": "1.38.1", "kind": "binary"},
     {"name": "kicbase", "version": "0.0.50", "kind": "image"},
     {"name": "stack", "version": "88.5.3", "kind": "chart"},
+    {"name": "crds", "version": "0.93.1", "kind": "manifest"},
 ]
 
 
@@ -37,8 +38,9 @@ def make(tmp_path: Path) -> Callable[..., Path]:
             entry("minikube", "1.38.1", "binary", architecture, minikube),
             entry("kicbase", "0.0.50", "image", architecture, b"image"),
             entry("stack", "88.5.3", "chart", "noarch", b"chart"),
+            entry("crds", "0.93.1", "manifest", "noarch", b"crds"),
         ]
-        for name, content in (("minikube", minikube), ("kicbase", b"image"), ("stack", b"chart")):
+        for name, content in (("minikube", minikube), ("kicbase", b"image"), ("stack", b"chart"), ("crds", b"crds")):
             (tmp_path / name).write_bytes(content)
         (tmp_path / "manifest.yml").write_text(yaml.safe_dump(entries))
         return tmp_path
@@ -67,7 +69,7 @@ def test_a_whole_bundle(make: Callable[..., Path], run: Callable[..., dict[str, 
         "sha256": hashlib.sha256(b"image").hexdigest(),
         "bytes": 5,
     }
-    assert set(result["artifacts"]) == {"minikube", "kicbase", "stack"}
+    assert set(result["artifacts"]) == {"minikube", "kicbase", "stack", "crds"}
 
 
 def test_every_fault_is_told_at_once(make: Callable[..., Path], run: Callable[..., dict[str, Any]]) -> None:

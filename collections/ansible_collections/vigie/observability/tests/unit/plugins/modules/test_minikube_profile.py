@@ -19,6 +19,7 @@ from ansible_collections.vigie.observability.plugins.modules import minikube_pro
 Run = Callable[..., dict[str, Any]]
 NAME = "vigie"
 IMAGE = "registry.example/kicbase:v1"
+OWN_IMAGE = "upstream.example/minikube/kicbase:v2@sha256:eb4fec"
 RUNNING = {"Name": NAME, "Host": "Running", "Kubelet": "Running", "APIServer": "Running", "Kubeconfig": "Configured"}
 
 
@@ -33,6 +34,7 @@ class World:
         self.network = self.volume = False
         self.docker_answers = True
         self.starts_that_fail = 0
+        self.downloads_that_fail = 0
         self.status = dict(RUNNING)
         self.told: list[str] = []
         self.starts: list[list[str]] = []
@@ -100,12 +102,21 @@ class World:
         (self.profile / "config.json").write_text(json.dumps(config))
 
     def start(self, arguments: list[str]) -> Answer:
+        if "--help" in arguments:
+            self.told.pop()
+            return Answer(0, f"    --base-image='{OWN_IMAGE}':\n\tThe base image\n".encode(), "")
         self.starts.append(arguments)
         options = {}
         for number, argument in enumerate(arguments):
             name, dummy, value = argument.removeprefix("--").partition("=")
             options[f"{name}{number}" if name == "extra-config" else name] = value
+        options.setdefault("base-image", OWN_IMAGE)
         self.write_config(options)
+        if "download-only" in options:
+            self.told[-1] = "download"
+            self.downloads_that_fail -= 1
+            failed = self.downloads_that_fail >= 0
+            return Answer(64, b"", "X Exiting due to INET_CACHE_BINARIES: kubelet\n") if failed else Answer(0, b"", "")
         if self.starts_that_fail:
             self.starts_that_fail -= 1
             return Answer(80, b"", "X Exiting due to GUEST_PROVISION: the node is broken\n* a box of advice\n")
@@ -194,6 +205,7 @@ def test_the_start_says_everything(world: World, run: Run, monkeypatch: pytest.M
             "--cpus=3",
             "--memory=6000mb",
             "--preload=false",
+            "--cache-images=true",
             "--embed-certs",
             "--interactive=false",
             "--wait=all",
@@ -209,6 +221,125 @@ def test_only_root_needs_force(world: World, run: Run, monkeypatch: pytest.Monke
     monkeypatch.setattr(logic.os, "geteuid", lambda: uid)
     run()
     assert ("--force" in world.starts[0]) == forced
+
+
+def test_upstream_minikube_chooses_its_image_and_downloads(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logic.os, "geteuid", lambda: 1000)
+    run(base_image=None)
+    assert world.told == ["start"]
+    assert world.starts == [
+        [
+            "--driver=docker",
+            "--kubernetes-version=v1.35.8",
+            "--container-runtime=containerd",
+            "--cni=bridge",
+            "--cpus=2",
+            "--memory=4096mb",
+            "--preload=true",
+            "--cache-images=true",
+            "--embed-certs",
+            "--interactive=false",
+            "--wait=all",
+            "--wait-timeout=360s",
+            f"--profile={NAME}",
+        ]
+    ]
+
+
+def test_with_mirrors_programs_come_first_and_the_image_keeps_name_and_digest(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logic.os, "geteuid", lambda: 1000)
+    run(
+        base_image=None,
+        base_image_registry="mirror.example:5000/google/minikube",
+        binary_mirror="https://mirror.example/release",
+        preload=False,
+        cache_images=False,
+        force=True,
+    )
+    assert world.told == ["download", "start"]
+    download, start = world.starts
+    assert [argument for argument in download if argument not in start] == ["--download-only"]
+    assert [argument for argument in start if argument not in download] == []
+    assert {
+        "--base-image=mirror.example:5000/google/minikube/kicbase:v2@sha256:eb4fec",
+        "--binary-mirror=https://mirror.example/release",
+        "--preload=false",
+        "--cache-images=false",
+        "--force",
+    } <= set(start)
+
+
+def test_an_image_that_is_named_needs_no_question(world: World, run: Run) -> None:
+    run(base_image_registry="mirror.example/minikube")
+    assert f"--base-image={IMAGE}" in world.starts[0]
+
+
+def test_a_failed_download_makes_nothing_of_docker(world: World, run: Run) -> None:
+    world.downloads_that_fail = 1
+    result = run(binary_mirror="https://mirror.example/release")
+    assert (result["reason"], "INET_CACHE_BINARIES: kubelet" in result["hint"]) == ("download_failed", True)
+    assert (world.told, world.container) == (["download"], None)
+    assert run(binary_mirror="https://mirror.example/release")["action"] == "repaired"
+
+
+def test_minikubes_own_image_is_no_difference(world: World, run: Run) -> None:
+    run(base_image=None)
+    assert run(base_image=None)["action"] == "none"
+    assert run(base_image=None, base_image_registry="mirror.example/minikube")["action"] == "none"
+    # Without the digest it is the same image.
+    assert run(base_image=OWN_IMAGE.split("@")[0])["action"] == "none"
+    assert run(base_image="other/kicbase:v2")["reason"] == "needs_recreate"
+
+
+def test_a_minikube_that_does_not_say_its_image_is_told(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "start", lambda _arguments: Answer(0, b"no such option", ""))
+    result = run(base_image=None, base_image_registry="mirror.example/minikube")
+    assert (result["reason"], "start --help" in result["hint"]) == ("start_failed", True)
+
+
+def image_archive(path: Path, names: list[str]) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode="w") as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 2000
+            archive.addfile(info, io.BytesIO(b"x" * 2000))
+    return path.read_bytes()
+
+
+def test_unfinished_downloads_are_thrown_away_before_a_start(world: World, run: Run) -> None:
+    cache = world.data / "cache"
+    kept = [
+        cache / "kic/amd64/whole.tar",
+        cache / "linux/amd64/v1.35.8/kubelet",
+        cache / "images/amd64/half.tar",
+    ]
+    gone = [
+        cache / "kic/amd64/half.tar",
+        cache / "kic/amd64/short.tar",
+        cache / "kic/amd64/empty.tar",
+        cache / "linux/amd64/v1.35.8/kubeadm.download",
+        cache / "preloaded-tarball/images.tar.lz4.download",
+    ]
+    content = image_archive(kept[0], ["layer.tar.gz", "manifest.json"])
+    for path in [*kept[1:], *gone]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    gone[0].write_bytes(content[:1500])
+    image_archive(gone[1], ["layer.tar.gz"])
+    run()
+    assert [path for path in kept if not path.exists()] == []
+    assert [path for path in gone if path.exists()] == []
+    # Nothing is started, so nothing is thrown away.
+    gone[3].write_bytes(b"")
+    run()
+    assert gone[3].exists()
 
 
 def test_a_stopped_profile_is_started(world: World, run: Run) -> None:
