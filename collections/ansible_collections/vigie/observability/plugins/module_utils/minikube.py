@@ -161,17 +161,12 @@ class Wanted:
         """Return in words what Minikube's configuration of the profile has otherwise, and what only a new profile can change."""
         kubernetes = config.get("KubernetesConfig") or {}
         extra = {f"{o.get('Component')}.{o.get('Key')}": o.get("Value") for o in kubernetes.get("ExtraOptions") or []}
+        # Noted without the digest where Docker itself can't pull it. Minikube's own choice changes with Minikube.
+        had_image = _undigested(config.get("KicBaseImage"))
         pairs: list[tuple[str, Any, Any]] = [
             ("driver", config.get("Driver"), "docker"),
             ("kubernetes_version", kubernetes.get("KubernetesVersion"), self.version),
-            # Minikube notes it without the digest where Docker itself can't pull it; its own choice changes with Minikube.
-            (
-                "base_image",
-                *(
-                    _undigested(ref)
-                    for ref in (config.get("KicBaseImage"), self.base_image or config.get("KicBaseImage"))
-                ),
-            ),
+            ("base_image", had_image, _undigested(self.base_image) or had_image),
             ("container_runtime", kubernetes.get("ContainerRuntime"), self.container_runtime),
             ("cni", kubernetes.get("CNI"), self.cni),
             ("cpus", config.get("CPUs"), self.cpus),
@@ -436,7 +431,7 @@ def _whole(path: Path) -> bool:
 
 
 def _undigested(reference: Any) -> str:
-    return str(reference).split("@")[0]
+    return str(reference).split("@", maxsplit=1)[0]
 
 
 def _last(text: str) -> str:

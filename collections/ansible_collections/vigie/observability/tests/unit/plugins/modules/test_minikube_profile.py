@@ -291,7 +291,7 @@ def test_minikubes_own_image_is_no_difference(world: World, run: Run) -> None:
     assert run(base_image=None)["action"] == "none"
     assert run(base_image=None, base_image_registry="mirror.example/minikube")["action"] == "none"
     # Without the digest it is the same image.
-    assert run(base_image=OWN_IMAGE.split("@")[0])["action"] == "none"
+    assert run(base_image=OWN_IMAGE.split("@", maxsplit=1)[0])["action"] == "none"
     assert run(base_image="other/kicbase:v2")["reason"] == "needs_recreate"
 
 
