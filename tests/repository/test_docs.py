@@ -14,9 +14,18 @@ REPOSITORY = Path(__file__).parents[2]
 # docs/tags.md is generated, and has a test of its own.
 PAGES = [REPOSITORY / "README.md", *sorted({*(REPOSITORY / "docs").glob("*.md")} - {REPOSITORY / "docs/tags.md"})]
 COLLECTION = REPOSITORY / "collections/ansible_collections/vigie/observability"
-KNOB = re.compile(r"\b((?:vigie|embedded|docker|kubectl|helm|minikube|app|monitoring|mail|alerting|drill)_[a-z_]+)\b")
+KNOB = re.compile(
+    r"\b((?:vigie|embedded|docker|kubectl|helm|minikube|preflight|host_python|bundle|app|monitoring|mail|alerting|drill)_[a-z_]+)\b"
+)
 # Words of this shape that are something else: metrics, modules, folders.
-OTHER = {"mail_check", "app_files", "drill_report", "alerting_verify", "vigie_run_last_seen_timestamp_seconds"}
+OTHER = {
+    "bundle_missing",
+    "mail_check",
+    "app_files",
+    "drill_report",
+    "alerting_verify",
+    "vigie_run_last_seen_timestamp_seconds",
+}
 
 
 @pytest.fixture(params=PAGES, ids=lambda path: path.name)
