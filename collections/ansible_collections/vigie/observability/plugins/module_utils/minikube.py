@@ -17,7 +17,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -332,9 +332,12 @@ class Profile:
             CheckError: ``download_failed``, ``start_failed``, ``not_running``, ``program_missing``.
         """
         forget_unfinished(self.data / "cache")
+        if (self.folder / STAMP).is_file():
+            # Its version has run, so whether GitHub, which Minikube would ask, knows it and answers has no meaning any more.
+            wanted = replace(wanted, force=True)
         arguments = [*wanted.arguments(), *self._mirrored_base_image(wanted)]
         if wanted.binary_mirror:
-            self._download(arguments)
+            self.download(arguments)
         patience = wanted.wait_timeout + (DOWNLOADS if wanted.preload or not wanted.cache_images else FROM_CACHE)
         answer = self._minikube("start", *arguments, timeout=patience)
         if answer.status != 0:
@@ -350,15 +353,19 @@ class Profile:
             )
         self.remember()
 
-    def _download(self, arguments: list[str]) -> None:
-        """Fill Minikube's cache with Kubernetes' programs.
+    def download(self, arguments: list[str]) -> None:
+        """Fill Minikube's cache with Kubernetes' programs, whole and verified or not at all.
 
         A start would ask the kubeadm in the cache which images its version needs, and without one download it from its publisher,
         whatever mirror there is.
 
+        Args:
+            arguments: the options of the start that follows.
+
         Raises:
             CheckError: ``download_failed``, ``program_missing``.
         """
+        forget_unfinished(self.data / "cache")
         answer = self._minikube("start", *arguments, "--download-only", timeout=DOWNLOADS)
         if answer.status != 0:
             raise CheckError(

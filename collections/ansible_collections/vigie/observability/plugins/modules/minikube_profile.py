@@ -92,7 +92,7 @@ options:
   force:
     description:
       - Start although Minikube doubts, above all a version of Kubernetes that is newer than those it knows and that it can't look up.
-      - As root it is always forced, which is what its driver asks for.
+      - As root it is always forced, which is what its driver asks for, and so is the start of a profile that was complete before.
     type: bool
     default: false
   wait_timeout:
@@ -264,8 +264,8 @@ def run(params: dict[str, Any], *, check_mode: bool) -> Outcome:
         return bring_up(profile, wanted(params), recreate=params["recreate"], check_mode=check_mode)
     except CheckError as error:
         unknown = error.reason in ("docker_unavailable", "program_missing")
-        if params["state"] == "absent" and unknown and not profile.data.exists():
-            return Outcome("none", "", Seen())  # without a home there is no profile
+        if params["state"] == "absent" and unknown and not profile.folder.exists():
+            return Outcome("none", "", Seen())  # without its folder there is no profile
         if not (check_mode and unknown):
             raise
         made = profile.folder.is_dir()

@@ -223,6 +223,16 @@ def test_only_root_needs_force(world: World, run: Run, monkeypatch: pytest.Monke
     assert ("--force" in world.starts[0]) == forced
 
 
+def test_what_ran_before_starts_whether_or_not_its_version_can_be_looked_up(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logic.os, "geteuid", lambda: 1000)
+    run()
+    run(state="stopped")
+    run()
+    assert ["--force" in start for start in world.starts] == [False, True]
+
+
 def test_upstream_minikube_chooses_its_image_and_downloads(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -520,6 +530,7 @@ def test_what_minikube_leaves_is_told(world: World, run: Run, monkeypatch: pytes
 
 def test_without_docker(world: World, run: Run) -> None:
     world.docker_answers = False
+    (world.data / "files").mkdir(parents=True)
     result = run()
     assert (result["reason"], "Cannot connect" in result["hint"]) == ("docker_unavailable", True)
     assert run(_ansible_check_mode=True)["action"] == "created"
