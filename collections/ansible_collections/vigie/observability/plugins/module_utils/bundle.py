@@ -16,10 +16,11 @@ import os
 import platform
 import posixpath
 import re
+import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -124,14 +125,20 @@ class Bundle:
 
     Args:
         root: the folder.
+        manifest: the manifest, when it hasn't got its name yet.
+
+    Attributes:
+        entries: the manifest as it is, with all its keys.
+        artifacts: the same, checked.
 
     Raises:
         CheckError: ``bundle_missing``, ``manifest_invalid``, ``path_escape``, ``permission_denied``, ``missing_library``.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, manifest: Path | None = None) -> None:
         self.root = root
-        self.manifest = root / MANIFEST
+        self.manifest = manifest or root / MANIFEST
+        self.entries: list[dict[str, Any]] = []
         self.artifacts = self._read()
 
     def _invalid(self, fault: str) -> CheckError:
@@ -176,6 +183,7 @@ class Bundle:
                 raise self._invalid(f"entries {known[key]} and {number} are both {artifact.label}")
             known[key] = number
             artifacts.append(artifact)
+        self.entries = listed
         return artifacts
 
     def _checked(self, number: int, entry: Any) -> Artifact:
@@ -304,6 +312,78 @@ def altered(artifact: Artifact, path: Path, found: str) -> CheckError:
         f"{path} of {artifact.label} is altered or incomplete ({size} bytes): sha256 is {found}, the manifest says "
         f"{artifact.sha256}; copy the bundle again and compare with 'sha256sum {path}'.",
     )
+
+
+class Manifest:
+    """The manifest of a bundle that is being made.
+
+    What it lists already stays, except what is listed anew and what is no longer there: a bundle may be made in several runs.
+
+    Args:
+        root: folder of the bundle, which may have no manifest yet.
+
+    Raises:
+        CheckError: of a manifest that is there, as for Bundle.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.path = root / MANIFEST
+        self.listed = Bundle(root).entries if self.path.exists() else []
+
+    def merged(self, entries: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """Return all entries, sorted, with the SHA-256 of the files of those that are given.
+
+        Args:
+            entries: keys of the manifest without ``sha256``, and further ones. The SHA-256 of a file that isn't there is empty.
+        """
+        sums: dict[str, str] = {}  # one file may hold several artifacts
+        found = {}
+        for entry in [*self.listed, *entries]:
+            file = entry["file"]
+            path = self.root / file
+            given = dict(entry)
+            if "sha256" not in entry:
+                if file not in sums:
+                    sums[file] = sha256_of(path) if path.is_file() else ""
+                given["sha256"] = sums[file]
+            elif not path.is_file():
+                continue
+            found[tuple(entry[key] for key in ("name", "version", "kind", "architecture"))] = given
+        return [found[key] for key in sorted(found)]
+
+    def write(self, entries: Sequence[Mapping[str, str]]) -> bool:
+        """Write the manifest, which is read and every file of it looked for before it gets its name. Return whether it differs.
+
+        Raises:
+            CheckError: as for Bundle, ``file_missing``, ``disk_full``.
+        """
+        import yaml  # as for reading
+
+        if entries == self.listed:
+            return False
+        for entry in entries:
+            if not entry["sha256"]:
+                raise CheckError(
+                    "file_missing",
+                    f"{self.root / entry['file']} of {entry['name']} is not there; bring it before it is listed.",
+                )
+        with _storage_errors(self.path):
+            descriptor, name = tempfile.mkstemp(dir=self.root, prefix=f".{MANIFEST}.part-")
+            unfinished = Path(name)
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    yaml.safe_dump([dict(entry) for entry in entries], file, sort_keys=False, width=1000)
+                    file.flush()
+                    os.fsync(descriptor)
+                candidate = Bundle(self.root, unfinished)
+                for artifact in candidate.artifacts:
+                    candidate.path(artifact)
+                unfinished.chmod(0o644)
+                unfinished.replace(self.path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        return True
 
 
 def sha256_of(path: Path) -> str:
@@ -505,6 +585,47 @@ class Destination:
         except (FileNotFoundError, ValueError):
             return None
 
+    def origin(self) -> dict[str, str]:
+        """Return what is recorded of the file that is there; empty without a record, or when the file was altered since.
+
+        Raises:
+            CheckError: ``dest_occupied``, ``permission_denied``.
+        """
+        recorded = self._recorded()
+        if not isinstance(recorded, dict):
+            recorded = {}
+        if not self.holds(str(recorded.get("content"))):
+            return {}
+        return {key: str(value) for key, value in recorded.items()}
+
+    def install_made(self, fits: Callable[[], bool], make: Callable[[Path], tuple[Path, dict[str, str]]]) -> bool:
+        """Take a file that another program makes. Return whether something changed.
+
+        Args:
+            fits: whether what is there is what is wanted.
+            make: makes the file in a folder beside the final one, verifies it, and returns it with what is to be recorded of it.
+        """
+        with self._locked():
+            if fits():  # another run may have been faster
+                return False
+            folder = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=self._prefix))
+            try:
+                made, origin = make(folder)
+                record = folder / "record"
+                record.write_text(json.dumps({**origin, "content": sha256_of(made)}) + "\n", encoding="utf-8")
+                record.chmod(0o644)
+                with made.open("rb") as file:
+                    made.chmod(self.mode)
+                    os.fsync(file.fileno())
+                made.replace(self.path)
+                if origin:
+                    record.replace(self.record)
+                else:
+                    self.record.unlink(missing_ok=True)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return True
+
     def correct_mode(self, *, check_mode: bool) -> bool:
         """Give the file, which is there, its permissions. Return whether they differ, or in check mode would."""
         if self.path.stat().st_mode & 0o7777 == self.mode:
@@ -600,7 +721,10 @@ class Destination:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 for leftover in folder.glob(f"{_glob_escaped(self._prefix)}*"):
-                    leftover.unlink(missing_ok=True)
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover)
+                    else:
+                        leftover.unlink(missing_ok=True)
                 yield
             finally:
                 os.close(descriptor)
