@@ -30,7 +30,11 @@ NAMES = (
 
 def defaults() -> dict[str, Any]:
     """Return the role's defaults of every variable of the rules; raises KeyError when one is not there."""
-    values = yaml.safe_load((ROOT / "roles" / "alerting" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    role = ROOT / "roles" / "alerting"
+    values = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    kind = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))["alerting_kinds"]["process"]
+    for name in ("keep_firing_for", "chain_jobs"):  # by the kind of platform
+        values[f"alerting_{name}"] = kind[name]
     # The interval comes from the chosen profile.
     return {name: values[name] for name in NAMES} | {"alerting_evaluation_interval": "3s"}
 
