@@ -471,7 +471,6 @@ def test_a_host_without_any_network_lives_on_the_bundle(maker: Maker, bare: Site
     options: dict[str, Any] = {
         "hosts": {machine.name: {}},
         "vigie_bundle_dir": "/srv/bundle",
-        "vigie_versions": maker.upstream.table,
         "vigie_mirrors": bare.origin.mirrors(bare.address, "refused"),
     }
     bare.play(**options).require_success()
