@@ -58,30 +58,40 @@ class Site:
         *options: str,
         playbook: str = "programs.yml",
         hosts: dict[str, dict[str, Any]] | None = None,
-        ssh: bool = False,
+        ssh: bool | str = False,
         **variables: Any,
     ) -> Run:
-        """Run a playbook of this folder on all hosts, or on those named, with their variables."""
+        """Run a playbook on all hosts, or on those named, with their variables.
+
+        Args:
+            options: of ansible-playbook.
+            playbook: its path as seen from this folder.
+            hosts: name to variables.
+            ssh: connect through SSH: as root, or as the user of this name.
+            variables: of all hosts, before any other.
+        """
         chosen = {machine.name: {} for machine in self.hosts} if hosts is None else hosts
-        listed = {name: {**self._connection(name, ssh), **values} for name, values in chosen.items()}
+        listed = {name: {**self.connection(name, ssh), **values} for name, values in chosen.items()}
         shared = {
             "vigie_platform": "minikube",
             "vigie_state_dir": STATE,
             "vigie_mirrors": self.origin.mirrors(self.address),
         }
         inventory = machinery.inventory(self.folder / "inventory.json", listed, shared)
-        return play(HERE / playbook, inventory, *options, vigie_versions=publishers.table(), **variables)
+        return play((HERE / playbook).resolve(), inventory, *options, vigie_versions=publishers.table(), **variables)
 
-    def _connection(self, name: str, ssh: bool) -> dict[str, Any]:
+    def connection(self, name: str, ssh: bool | str) -> dict[str, Any]:
+        """Return the variables by which Ansible connects to a host."""
         if not ssh:
             return {"ansible_connection": "community.docker.docker"}
         machine = next(machine for machine in self.hosts if machine.name == name)
         key = self.folder / "key"
-        machinery.authorize(machine, key)
+        user = ssh if isinstance(ssh, str) else "root"
+        machinery.authorize(machine, key, user)
         known = f"-o UserKnownHostsFile={self.folder / 'known_hosts'}"
         return {
             "ansible_host": machine.address,
-            "ansible_user": "root",
+            "ansible_user": user,
             "ansible_ssh_private_key_file": str(key),
             "ansible_ssh_common_args": known,
             # No connection outlives the host for long.

@@ -172,11 +172,19 @@ def await_boot(machine: Machine) -> None:
     raise AssertionError(f"{machine.name} did not start: {state}; {failed}")
 
 
-def authorize(machine: Machine, key: Path) -> None:
-    """Let the owner of a key, made when it isn't there, log in as root."""
+def authorize(machine: Machine, key: Path, user: str = "root") -> None:
+    """Let the owner of a key, made when it isn't there, log in as a user; one that is unknown is made, and may become root."""
     if not key.exists():
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-    machine.write("/root/.ssh/authorized_keys", key.with_name(f"{key.name}.pub").read_text(), "0600")
+    if user != "root":
+        script = (
+            'id "$0" 2>/dev/null || { useradd --create-home --shell /bin/bash "$0" && '
+            'echo "$0 ALL=(ALL) NOPASSWD: ALL" > "/etc/sudoers.d/$0"; }'
+        )
+        machine.run("sh", "-c", script, user)
+    home = machine.run("sh", "-c", 'getent passwd "$0" | cut -d: -f6', user).stdout.strip()
+    machine.write(f"{home}/.ssh/authorized_keys", key.with_name(f"{key.name}.pub").read_text(), "0600")
+    machine.run("chown", "-R", f"{user}:", f"{home}/.ssh")
 
 
 def inventory(path: Path, hosts: Mapping[str, Mapping[str, object]], shared: Mapping[str, object]) -> Path:

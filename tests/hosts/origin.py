@@ -25,7 +25,7 @@ import yaml
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parents[2] / "vars/versions.yml").read_text())[
     "vigie_versions"
 ]
-PROGRAMS = ("kubectl", "helm")
+PROGRAMS = ("kubectl", "helm", "minikube")
 FAULTS = ("wrong", "short", "missing", "cut", "stalled", "slow", "redirected")
 
 KUBECTL = """#!/bin/sh
@@ -44,11 +44,19 @@ case "$*" in
 esac
 exit 0
 """
+MINIKUBE = """#!/bin/sh
+case "$*" in
+"version --short --logtostderr") echo v@VERSION@ ;;
+"completion bash --logtostderr") echo "complete -W 'start stop @VERSION@' minikube" ;;
+*) echo "unknown: $*" >&2; exit 1 ;;
+esac
+exit 0
+"""
 
 
 def program(name: str, version: str, architecture: str) -> bytes:
     """Return a stand-in; long enough to be sent in several pieces, and another for each architecture."""
-    text = {"kubectl": KUBECTL, "helm": HELM}[name].replace("@VERSION@", version)
+    text = {"kubectl": KUBECTL, "helm": HELM, "minikube": MINIKUBE}[name].replace("@VERSION@", version)
     return (text + f"# {architecture} {version} {'x' * 90}\n" * 4000).encode()
 
 
@@ -80,7 +88,7 @@ def table() -> dict[str, Any]:
         entry = changed[name]
         for architecture, file in entry["architectures"].items():
             file["sha256"] = sha256(name, entry["version"], architecture)
-            for other, checksums in entry["others"].items():
+            for other, checksums in entry.get("others", {}).items():
                 checksums[architecture] = sha256(name, other, architecture)
     return changed
 
@@ -90,7 +98,7 @@ def published() -> dict[str, tuple[str, str, str]]:
     found = {}
     for name in PROGRAMS:
         entry = TABLE[name]
-        for version in [entry["version"], *entry["others"]]:
+        for version in [entry["version"], *entry.get("others", {})]:
             for architecture, file in entry["architectures"].items():
                 url = urlsplit(file["url"].replace(entry["version"], version))
                 found[f"/{url.netloc}{url.path}"] = (name, version, architecture)
@@ -138,6 +146,14 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
         else:
             self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        """Answer whether it is there; as it is no download, it is not noted."""
+        fault, _slash, rest = self.path[1:].partition("/")
+        known = self.server.origin.published.get(f"/{rest}")
+        self.close_connection = True
+        self.send_response(404 if known is None or fault == "missing" else 200)
+        self.end_headers()
 
     def log_message(self, *_args: Any) -> None:
         """Keep the output of the tests readable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "events"
     CALLBACK_NEEDS_ENABLED = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: dict[tuple[str, str], float] = {}
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        self._started[host.get_name(), task._uuid] = time.monotonic()
+
     def _write(self, kind: str, result: Any) -> None:
         # The accessors became public in ansible-core 2.19.
         task = getattr(result, "task", None) or result._task
@@ -36,6 +44,7 @@ class CallbackModule(CallbackBase):
             "changed": bool(content.get("changed")) and kind == "ok",
             "message": str(content.get("msg", "")),
             "items": [str(item.get("msg", "")) for item in content.get("results", []) if item.get("failed")],
+            "seconds": time.monotonic() - self._started.get((host.get_name(), task._uuid), time.monotonic()),
             "differs": bool(content.get("diff")) and bool(content.get("changed")),
         }
         with Path(os.environ["VIGIE_EVENTS"]).open("a", encoding="utf-8") as file:

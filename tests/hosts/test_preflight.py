@@ -1,0 +1,157 @@
+"""What speaks against a host comes in one list. Needs no container: every host is this one, with other choices."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import origin as publishers
+import pytest
+from machines import inventory
+from origin import Origin
+from plays import REPOSITORY, Run, play
+
+FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    # What is wrong with the choices of several roles.
+    "chosen": (
+        {
+            "kubectl_version": "v1",
+            "helm_download_timeout": 0,
+            "docker_source": "nowhere",
+            "minikube_cpus": 1 << 20,
+            "app_image_name": "No Name",
+        },
+        [
+            "kubectl_version=v1 is no version",
+            "helm_download_timeout=0 is below 1",
+            "docker_source=nowhere is unknown",
+            f"minikube_cpus={1 << 20}, but chosen has ",
+            "app_image_name=No Name is no name",
+        ],
+    ),
+    # What is wrong with the host and what it reaches.
+    "found": (
+        {
+            "preflight_free": 1 << 40,
+            "preflight_ports": ["{{ busy_port }}"],
+            "preflight_releases": {"Debian": ["3.1"]},
+            "preflight_sysctls": {"kernel.pid_max": 1 << 60},
+            "vigie_mirrors": {
+                "https://dl.k8s.io": "http://127.0.0.1:1/k8s",
+                "https://get.helm.sh": "{{ missing['https://get.helm.sh'] }}",
+                "https://github.com": "https://nowhere.invalid",
+                "gcr.io": "127.0.0.1:1",
+                "registry.k8s.io": "{{ vigie_mirrors_registry }}",
+            },
+        },
+        [
+            "MiB free; make room",
+            "on which somebody listens",
+            "but preflight_releases has Debian 3.1",
+            f"run 'sudo sysctl -w kernel.pid_max={1 << 60}'",
+            "from which kubectl comes, is not reached: the connection is refused; let the host reach it",
+            "from which helm comes, answers 404",
+            "from which minikube comes, is not reached: its name is not known to DNS",
+            "https://127.0.0.1:1/v2/, from which an image comes, is not reached: the connection is refused",
+        ],
+    ),
+    # One fault, and not one of each address behind it.
+    "proxied": (
+        {"ansible_shell_executable": "{{ proxied_shell }}"},
+        [
+            "http_proxy=http://127.0.0.1:1 does not answer: the connection is refused; correct the variable, or unset it."
+        ],
+    ),
+}
+SILENT: dict[str, dict[str, Any]] = {"good": {}}
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    with publishers.serving("127.0.0.1") as started:
+        yield started
+
+
+def run(folder: Path, origin: Origin, hosts: dict[str, dict[str, Any]], **variables: Any) -> Run:
+    registry = origin.addresses["127.0.0.1"].removeprefix("http://")
+    shared = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "vigie_platform": "minikube",
+        "vigie_state_dir": str(folder / "state"),
+        **{f"{name}_bin_dir": str(folder / "bin") for name in publishers.PROGRAMS},
+        "minikube_memory": 1800,
+        "preflight_timeout": 5,
+        # Not asked here: whether this machine's own Docker and package sources are there.
+        "preflight_needs_apt": False,
+        "vigie_mirrors": {
+            **origin.mirrors("127.0.0.1"),
+            **dict.fromkeys(("gcr.io", "registry.k8s.io", "docker.io"), registry),
+        },
+        "missing": origin.mirrors("127.0.0.1", "missing"),
+        "proxied_shell": str(folder / "shell"),
+        "vigie_mirrors_registry": registry,
+    }
+    playbook = REPOSITORY / "playbooks/host.yml"
+    options = ("--tags", "preflight", "--check")
+    versions = publishers.table()
+    return play(
+        playbook, inventory(folder / "hosts.json", hosts, shared), *options, vigie_versions=versions, **variables
+    )
+
+
+def listed(run: Run, host: str) -> list[str]:
+    """The one list, a fault a line; empty without any."""
+    lists = [
+        event["message"]
+        for event in run.events
+        if event["host"] == host and event["task"] == "Nothing speaks against this host" and event["kind"] == "failed"
+    ]
+    assert len(lists) <= 1
+    return lists[0].splitlines()[1:] if lists else []
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Run:
+    """Return one run in which every host has other faults, or none."""
+    folder = tmp_path_factory.mktemp("preflight")
+    shell = folder / "shell"
+    shell.write_text('#!/bin/sh\nexport http_proxy=http://me:secret@127.0.0.1:1 no_proxy=\nexec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    with socket.create_server(("", 0)) as busy:
+        hosts = {**{name: variables for name, (variables, _parts) in FAULTS.items()}, **SILENT}
+        done = run(folder, origin, hosts, busy_port=busy.getsockname()[1])
+    assert {path.name for path in folder.iterdir()} == {"hosts.json", "shell"}
+    return done
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_all_faults_of_all_roles_come_in_one_list(told: Run, name: str) -> None:
+    lines = listed(told, name)
+    for part in FAULTS[name][1]:
+        assert [line for line in lines if part in line], (part, lines)
+    assert told.changed(name) == []
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_nothing_speaks_against_a_good_host(told: Run, name: str) -> None:
+    assert listed(told, name) == []
+    assert "Nothing speaks against this host" in [event["task"] for event in told.events if event["host"] == name]
+
+
+def test_what_will_be_used_is_said_before(told: Run) -> None:
+    (said,) = [
+        event["message"] for event in told.events if event["host"] == "good" and event["task"] == "What will be used"
+    ]
+    words = {line.split()[0]: line for line in said.splitlines()}
+    assert list(words) == ["host", "size", "docker", "kubectl", "helm", "minikube", "image", "from", "asked"]
+    assert publishers.TABLE["helm"]["version"] in words["helm"]
+    assert "127.0.0.1:" in words["asked"]
+
+
+def test_a_dead_proxy_is_the_one_fault_and_its_password_is_not_told(told: Run) -> None:
+    assert len([line for line in listed(told, "proxied") if "127.0.0.1" in line]) == 1
+    assert "secret" not in told.output
