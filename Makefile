@@ -15,7 +15,7 @@ export ANSIBLE_REMOTE_TEMP := $(VIGIE_STATE_DIR)/ansible/tmp
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up verify drill down bootstrap bootstrap-dev test lint bench lab e2e requirements
+.PHONY: help demo up verify drill down bootstrap bootstrap-dev test test-hosts lint bench lab e2e requirements
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bootstrap-dev:
 
 test: bootstrap-dev ## every test: lint, units, contracts, broken links, molecule, sanity
 	@tools/test.sh
+
+test-hosts: bootstrap-dev ## the roles of the host on three systemd hosts, as containers of a Docker that is brought and removed
+	@tools/hosts.sh $(HOSTS_ARGS)
 
 lint: bootstrap-dev ## ansible-lint, yamllint, ruff, mypy, specs = defaults
 	@tools/lint.sh
