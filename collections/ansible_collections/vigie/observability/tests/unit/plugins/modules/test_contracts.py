@@ -19,6 +19,7 @@ import yaml
 from ansible_collections.vigie.observability.plugins.module_utils import (
     alerts,
     budget,
+    dashboards,
     promql,
     scraping,
 )
@@ -34,6 +35,7 @@ REASONS = {
     "alert_check": alerts.REASONS,
     "chain_budget": budget.REASONS,
     "alert_silence": (),
+    "dashboard_check": dashboards.REASONS,
 }
 LOGIC = {
     "scraping": scraping.REASONS,
@@ -41,6 +43,8 @@ LOGIC = {
     "promql": promql.REASONS,
     "alerts": alerts.REASONS,
     "budget": budget.REASONS,
+    "dashboards": dashboards.REASONS,
+    "grafana": dashboards.REASONS,
     "prometheus": promql.REASONS,
     "alertmanager": (),
     "routes": budget.REASONS,
