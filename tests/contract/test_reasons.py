@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.vigie.observability.plugins.module_utils import alerts, budget, promql, scraping
+from ansible_collections.vigie.observability.plugins.module_utils import alerts, budget, dashboards, promql, scraping
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import COMMON_REASONS
 
 HERE = Path(__file__).parent
@@ -14,6 +14,7 @@ FILES = {
     "test_promql_check.py": promql.REASONS,
     "test_alert_check.py": alerts.REASONS,
     "test_chain_budget.py": budget.REASONS,
+    "test_dashboard_check.py": dashboards.REASONS,
 }
 
 
