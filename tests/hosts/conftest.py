@@ -90,6 +90,7 @@ class Site:
         machinery.authorize(machine, key, user)
         known = f"-o UserKnownHostsFile={self.folder / 'known_hosts'}"
         return {
+            "ansible_connection": "ssh",
             "ansible_host": machine.address,
             "ansible_user": user,
             "ansible_ssh_private_key_file": str(key),

@@ -14,7 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-DEADLINE = 300
+DEADLINE = 900
 
 
 @dataclass(frozen=True)
