@@ -15,7 +15,7 @@ export ANSIBLE_REMOTE_TEMP := $(VIGIE_STATE_DIR)/ansible/tmp
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up verify drill down bootstrap bootstrap-dev test test-hosts lint bench lab e2e requirements
+.PHONY: help demo up verify drill down bootstrap bootstrap-dev test test-hosts lint bench lab e2e dashboards requirements
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go 
 
 e2e: lab bootstrap-dev ## a real Kubernetes from that bundle: built, checked, stopped, started, removed
 	@$(BIN)/molecule test -s cluster
+
+dashboards: bootstrap-dev ## write the dashboards' JSON from dashboards/ (tests compare the two)
+	@$(BIN)/python -m dashboards
 
 requirements: ## pin the Python packages again (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header requirements/runtime.in -o requirements/runtime.txt

@@ -6,7 +6,6 @@ That every panel has data is proven with a real Prometheus, by tests/contract/te
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -52,34 +51,22 @@ def metrics() -> set[str]:
 # --- current --------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def python() -> str:
-    """A Python that has Grafana's own types; requirements/dashboards.txt pins them."""
-    program = os.environ.get("VIGIE_DASHBOARDS_PYTHON", sys.executable)
-    known = subprocess.run([program, "-c", "import grafana_foundation_sdk"], capture_output=True, check=False)
-    if known.returncode:
-        pytest.skip(
-            "requirements/dashboards.txt is not installed here; set VIGIE_DASHBOARDS_PYTHON to a Python that has it"
-        )
-    return program
-
-
-def check(python: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [python, "-m", "dashboards", "--check", "--folder", str(folder)]
+def check(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dashboards", "--check", "--folder", str(folder)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
-def test_the_files_are_what_the_code_says(python: str) -> None:
-    done = check(python, ROLE / "files")
+def test_the_files_are_what_the_code_says() -> None:
+    done = check(ROLE / "files")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_file_that_was_edited_by_hand_is_seen(python: str, tmp_path: Path) -> None:
+def test_a_file_that_was_edited_by_hand_is_seen(tmp_path: Path) -> None:
     shutil.copytree(ROLE / "files", tmp_path / "files")
     one = tmp_path / "files" / "vigie-node.json"
     one.write_text(one.read_text().replace("Load and cores", "Load"))
     (tmp_path / "files" / "vigie-old.json").write_text("{}")
-    done = check(python, tmp_path / "files")
+    done = check(tmp_path / "files")
     assert done.returncode == 1 and "vigie-node.json" in done.stderr and "vigie-old.json" in done.stderr
     assert "vigie-drill.json" not in done.stderr
 
