@@ -426,11 +426,16 @@ class DashboardCheck:
         asked = [panel for panel in panels if not self._platform or panel.platform in ("", self._platform)]
         queries = list(dict.fromkeys(query for panel in asked for query in panel.queries))
         results = dict(zip(queries, self._source.evaluate(deadline, queries), strict=True))
-        age = self._age(deadline, asked, results)
+        age = self._age(deadline, queries, results) if queries else _Age(0.0)
         failures = [failure for panel in asked for failure in self._faults(panel, results, age)]
         if deadline.final:
             self._name_neighbours(deadline, failures)
-        empty = [panel for panel in asked if panel.may_be and all(_is_empty(results[one]) for one in panel.queries)]
+        failed = [failure.panel for failure in failures]
+        empty = [
+            panel
+            for panel in asked
+            if panel.may_be and panel not in failed and all(_is_empty(results[one]) for one in panel.queries)
+        ]
         observed = {
             "dashboards": [one.uid for one in dashboards],
             "panels": len(asked),
@@ -446,27 +451,21 @@ class DashboardCheck:
                 if panel not in asked
             ],
         }
-        times = {"evaluated": age.now}
+        times = {"evaluated": age.now} if queries else {}
         if not failures:
             return Verdict(True, observed=observed, times=times, extra=extra)
         first = extra["failures"][0]
-        spoiled = len({(failure.panel.dashboard, failure.panel.title) for failure in failures})
         hint = (
-            f"{spoiled} of {len(asked)} panels are not as they should be (see 'failures'); "
+            f"{len(dict.fromkeys(failed))} of {len(asked)} panels are not as they should be (see 'failures'); "
             f"the first is '{first['panel']}' of {first['dashboard']}: {first['hint']}"
         )
         return Verdict(False, first["reason"], hint, observed, times, extra)
 
-    def _age(self, deadline: Deadline, panels: list[Panel], results: Mapping[Query, Result]) -> _Age:
+    def _age(self, deadline: Deadline, queries: list[Query], results: Mapping[Query, Result]) -> _Age:
         """Ask for the newest sample of every selector, and of every metric without its matchers."""
-        parts: dict[Query, None] = {}
-        for panel in panels:
-            for query in panel.queries:
-                if not results[query].error:
-                    parts.update(dict.fromkeys(part for pair in _parts(query) for part in pair))
-        wanted = list(parts)
-        like = next((query for panel in panels for query in panel.queries), Query(""))
-        clock = _beside(like, "vector(time())")
+        parts = [part for query in queries if not results[query].error for pair in _parts(query) for part in pair]
+        wanted = [part for part in dict.fromkeys(parts) if part.expr]
+        clock = _beside(queries[0], "vector(time())")
         newest = self._source.evaluate(deadline, [clock, *(_beside(one, f"timestamp({one.expr})") for one in wanted)])
         now = newest[0].value
         if now is None:

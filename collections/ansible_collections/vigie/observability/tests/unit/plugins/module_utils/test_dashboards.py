@@ -245,6 +245,13 @@ def test_all_failures_are_told_and_the_first_gives_the_reason() -> None:
     assert verdict.times == {"evaluated": NOW}
 
 
+def test_a_panel_that_may_be_empty_is_told_from_one_that_failed() -> None:
+    idle, gone = (panel(query, title=query, description="Empty while idle.") for query in ("x > 1", "gone"))
+    verdict = DashboardCheck(Answers(page(idle, gone), x=NOW)).look(Deadline(0))
+    assert [one["panel"] for one in verdict.extra["failures"]] == ["gone"]
+    assert verdict.extra["empty"] == [{"dashboard": "u", "panel": "x > 1"}]
+
+
 @pytest.mark.parametrize(
     ("max_age", "since", "matched"), [(200, None, True), (60, None, False), (200, NOW - 50, False)]
 )
