@@ -96,6 +96,20 @@ def runs(machine: Machine) -> str:
     return machine.run("docker", "version", "--format", "{{.Server.Version}}").stdout.strip()
 
 
+def apt(machine: Machine, *arguments: str) -> None:
+    """Let apt do what somebody else than the role wants."""
+    command = (
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "--quiet=2",
+        "--yes",
+        "--no-install-recommends",
+        *arguments,
+    )
+    machinery.run("docker", "exec", machine.name, *command, timeout=300)
+
+
 def main_pid(machine: Machine, unit: str) -> str:
     return machine.run("systemctl", "show", "--property", "MainPID", "--value", unit).stdout.strip()
 
@@ -238,7 +252,8 @@ def test_packages_in_the_way_are_named_or_replaced(docker: Docker) -> None:
     only = {machine.name: good[machine.name] for machine in (one, two)}
     before = {machine.name: (machine.files(), installed(machine)) for machine in docker.hosts}
     url = f"{docker.repository.mirrors()[apt_repository.ORIGIN]}/linux/debian"
-    one.run("sh", "-c", "apt-get -qq update && apt-get -qq -y --no-install-recommends install runc")
+    apt(one, "update")
+    apt(one, "install", "runc")
     two.write(
         "/etc/apt/sources.list.d/docker.list", f"deb [signed-by=/usr/share/keyrings/x.gpg] {url} bookworm stable\n"
     )
@@ -263,7 +278,7 @@ def test_packages_in_the_way_are_named_or_replaced(docker: Docker) -> None:
     assert "these packages had been removed: runc." in gone.output
     assert installed(one).keys() >= before[one.name][1].keys()
     assert left(one, before[one.name][0]) == set()
-    one.run("sh", "-c", "apt-get -qq -y autoremove --purge runc")
+    apt(one, "autoremove", "--purge", "runc")
 
     # Also what this very role brought from elsewhere.
     docker.play(hosts={three.name: {}}).require_success()
@@ -363,11 +378,8 @@ def test_a_docker_of_another_origin_that_runs_is_left_as_it_is(docker: Docker) -
     machine = docker.hosts[1]
     only = {machine.name: docker.published(NEWER)[machine.name]}
     before = installed(machine)
-    machine.run("sh", "-c", "apt-get -qq update")
-    machinery.run(
-        "docker", "exec", machine.name, "sh", "-c",
-        "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install docker.io", timeout=240,
-    )  # fmt: skip
+    apt(machine, "update")
+    apt(machine, "install", "docker.io")
     theirs = installed(machine)
     machine.write("/etc/docker/daemon.json", "{}")
     done = docker.play(hosts=only, docker_users=[USER], docker_replace_conflicting=True)
@@ -381,9 +393,8 @@ def test_a_docker_of_another_origin_that_runs_is_left_as_it_is(docker: Docker) -
         assert members(machine) == set()
     assert (installed(machine), machine.run("cat", "/etc/docker/daemon.json").stdout) == (theirs, "{}")
     assert runs(machine)
-    machine.run(
-        "sh", "-c", "apt-get -qq -y autoremove --purge docker.io >/dev/null && rm -rf /etc/docker /var/lib/docker"
-    )
+    apt(machine, "autoremove", "--purge", "docker.io")
+    machine.run("rm", "-rf", "/etc/docker", "/var/lib/docker")
     assert installed(machine) == before
 
 
