@@ -9,7 +9,7 @@ run() {
 }
 run ruff check .
 run ruff format --check .
-run mypy app/flask_metrics tools dashboards bench lab/build.py lab/pin.py lab/vigielab roles/embedded/files roles/mail/files collections/ansible_collections/vigie/observability/plugins
+run mypy app/flask_metrics tools dashboards bench lab/build.py lab/pin.py lab/vigielab roles/embedded/files roles/mail/files roles/preflight/files roles/docker/files collections/ansible_collections/vigie/observability/plugins
 run yamllint --strict .
 run ansible-lint --offline --profile production
 exit $status
