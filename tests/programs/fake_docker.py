@@ -37,16 +37,16 @@ match arguments:
             node["images"]["docker.io/library/" + archive["name"]] = "sha256:older"
         else:
             node["images"]["docker.io/library/" + archive["name"]] = archive["id"]
-    case ["ssh", "--", "sudo", "crictl", "inspecti", "--output", "json", ref]:
+    case ["ssh", "--", "sudo", "crictl", "--timeout=60s", "inspecti", "--output", "json", ref]:
         if ref not in node["images"]:
             print(f'level=fatal msg="no such image \\\\"{{ref}}\\\\" present"', file=sys.stderr)
             sys.exit(1)
         print(json.dumps({{"status": {{"id": node["images"][ref]}}, "info": {{"imageSpec": {{"rootfs": {{"diff_ids": [node["images"][ref]]}}}}}}}}))
-    case ["ssh", "--", "sudo", "crictl", "images", *_]:
+    case ["ssh", "--", "sudo", "crictl", "--timeout=60s", "images", *_]:
         print(json.dumps({{"images": [{{"id": value, "repoTags": [ref]}} for ref, value in node["images"].items()]}}))
-    case ["ssh", "--", "sudo", "crictl", "ps", *_]:
+    case ["ssh", "--", "sudo", "crictl", "--timeout=60s", "ps", *_]:
         print(json.dumps({{"containers": [{{"imageRef": value}} for value in node["used"]]}}))
-    case ["ssh", "--", "sudo", "crictl", "rmi", ref]:
+    case ["ssh", "--", "sudo", "crictl", "--timeout=60s", "rmi", ref]:
         del node["images"][ref]
     case ["ssh", "--", "sudo", "rm", "-f", path]:
         node["files"] = [file for file in node["files"] if file != path]
