@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 
-def unknown_values(values: dict[str, Any], known: dict[str, Any]) -> list[str]:
+def unknown_values(values: dict[str, Any], known: dict[str, Any], free: Collection[str] = ()) -> list[str]:
     """Return the paths in `values` that are not in `known`, the default values of a chart.
 
-    What the chart leaves empty or undefined (``{}``, ``[]``, null) is free in form, and so is what stands in a list.
+    What the chart leaves empty or undefined (``{}``, ``[]``, null) is free in form, and so is what stands in a list. `free`
+    are top-level keys that are not looked into: charts that this one depends on have default values of their own.
     """
     found: list[str] = []
     for key, value in values.items():
+        if key in free:
+            continue
         if key not in known:
             found.append(str(key))
         elif isinstance(value, dict) and isinstance(known[key], dict) and known[key]:
