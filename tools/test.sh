@@ -20,7 +20,7 @@ export ANSIBLE_FORCE_COLOR=0 PY_COLORS=0 NO_COLOR=1
 step lint tools/lint.sh
 step packages ansible-playbook -i inventory/embedded tests/unpack.yml
 step units python -m pytest -q app/tests collections/ansible_collections/vigie/observability/tests/unit tests/repository lab/tests
-step rules python -m pytest -q tests/rules
+step rules python -m pytest -q tests/rules tests/charts
 step programs python -m pytest -q tests/programs
 step contracts python -m pytest -q tests/contract tests/contract_mail
 step broken-links python -m pytest -q tests/broken_links
