@@ -12,8 +12,9 @@ author: Vigie maintainers (@vigie)
 description:
   - Creates, starts, stops and deletes a profile by the C(minikube) program. Decides by what Minikube and Docker say, so a profile
     that runs as wanted is left alone, and one whose node was stopped is started.
-  - A start that was interrupted is finished. Unfinished downloads in Minikube's cache are thrown away before, not continued. Where that fails the profile is deleted and made again, as long as it has never
-    been complete. A complete profile is never deleted without O(recreate).
+  - A start that was interrupted is finished. Unfinished downloads in Minikube's cache are thrown away before, not continued. Where
+    that fails the profile is deleted and made again, as long as it has never been complete. A complete profile is never deleted
+    without O(recreate).
   - A container, network or volume of the profile's name that belongs to another E(MINIKUBE_HOME) is never touched, though Minikube
     itself would remove it. Whose the container is shows the key that it accepts.
 options:
