@@ -47,6 +47,7 @@ class Lab:
         """Run phases of the role; return the output without line ends, so that sentences are found in it."""
         self.docker.asked.clear()
         values = {"phases": phases, "vigie_state_dir": str(self.state), "vigie_bundle_dir": str(self.bundle)}
+        values["minikube_bin_dir"] = str(self.minikube.program.parent)
         values |= {"app_image_source": str(self.source), **variables}
         done = subprocess.run(
             [
