@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,13 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
             machine.write(f"/etc/sudoers.d/{USER}", f"{USER} ALL=(ALL) NOPASSWD: ALL\n", "0440")
         with apt_repository.publishing(hosts[0].gateway, hosts[0], set(suites)) as repository:
             yield Docker(Site(hosts, origin, tmp_path_factory.mktemp("docker")), repository)
+
+
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """Return a folder with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="vigie-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def installed(machine: Machine) -> dict[str, str]:
@@ -221,11 +229,11 @@ def test_the_publishers_packages_come_go_up_and_down_and_leave_nothing(docker: D
     assert [any_version.changed(machine.name) for machine in docker.hosts] == [[], [], []]
 
     one = docker.hosts[0]
-    told = docker.play("--check", "--diff", hosts=newer).require_success()
+    told_newer = docker.play("--check", "--diff", hosts=newer).require_success()
     daemon = main_pid(one, "docker")
     upgraded = docker.play("--tags", "docker", hosts=newer).require_success()
     for machine in docker.hosts:
-        told_as_done(told, upgraded, machine)
+        told_as_done(told_newer, upgraded, machine)
         assert installed(machine)["docker-ce"] == installed(machine)["docker-ce-cli"] == version(machine.suite, NEWER)
         assert runs(machine)
     assert main_pid(one, "docker") != daemon  # the program that was replaced runs no more
@@ -294,7 +302,7 @@ def test_packages_in_the_way_are_named_or_replaced(docker: Docker) -> None:
     assert left(three, before[three.name][0]) == set()
 
 
-def test_users_options_and_containers(docker: Docker, tmp_path: Path) -> None:
+def test_users_options_and_containers(docker: Docker, sockets: Path) -> None:
     """Through SSH as an unprivileged user, whose session is older than the membership."""
     machine = docker.hosts[0]
     state = f"/home/{USER}/.local/state/vigie"
@@ -311,7 +319,7 @@ def test_users_options_and_containers(docker: Docker, tmp_path: Path) -> None:
         "ansible_user": USER,
         "vigie_state_dir": state,
         # The session stays open from one run to the next.
-        "ansible_ssh_args": f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={tmp_path}/%C",
+        "ansible_ssh_args": f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}/%C",
     }
     hosts = {machine.name: as_user}
     options = {"docker_daemon_options": {"log-opts": {"max-file": "3"}}}
