@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a bundle from source, on a machine that reaches the package sources but no image registry.
 
-    python lab/build.py --root DIR [--only cluster | NAME ...]
+    python lab/build.py --root DIR [--only cluster monitoring | NAME ...]
 
 The result is DIR/bundle. Interrupt it whenever you like: what is complete is kept, and the next call goes on from there.
 """
@@ -30,8 +30,9 @@ FILES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "/usr/include/stdlib.h": "libc6-dev",
 }
-GIGABYTES = {"cluster": 16, "all": 28}
-"""Disk that a build from nothing takes, of the parts that a cluster needs and of everything."""
+GIGABYTES = {"cluster": 16, "monitoring": 8}
+"""Disk that a build from nothing takes, of each part."""
+GIGABYTES_OF_ALL = 28
 
 
 def require_packages() -> None:
@@ -55,18 +56,21 @@ def require_packages() -> None:
         raise LabError(f"'{' '.join(command)}' failed: {done.stderr.strip()[-500:]}")
 
 
-def require_disk(root: Path, only: list[str]) -> None:
+def require_disk(root: Path, only: list[str], *, lean: bool = False) -> None:
     """Refuse to begin from nothing on a disk that can't hold it.
 
     Args:
         root: the folder to be filled.
-        only: the components that are made; none: all.
+        only: the parts or components that are made; none: all.
+        lean: the caches of one part go before the next is begun.
 
     Raises:
         LabError: too little is free.
     """
     free = shutil.disk_usage(root).free / 1e9
-    needed = GIGABYTES["cluster" if only and set(only) <= set(plan.CLUSTER) else "all"]
+    needed = GIGABYTES_OF_ALL
+    if only and set(only) <= set(GIGABYTES):
+        needed = (max if lean else sum)(GIGABYTES[part] for part in set(only))
     if not (root / "cache").exists() and free < needed:
         raise LabError(
             f"{root} has {free:.0f} GB free, and a build from nothing takes {needed}; set VIGIE_LAB_DIR to a folder on a larger disk."
@@ -136,35 +140,38 @@ def report(workshop: Workshop, manifest: list[dict[str, str]], seconds: float) -
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of caches, logs and the bundle")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="'cluster', or names of components")
-    parser.add_argument("--lean", action="store_true", help="remove the compiler's caches once the bundle is complete")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="parts, or names of components")
+    parser.add_argument("--lean", action="store_true", help="remove the compiler's caches once a part is complete")
     parser.add_argument("--jobs", type=int, default=2, help="programs that are compiled at once")
     args = parser.parse_args()
     began = time.monotonic()
     # Whoever ends this ends the compilers too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = args.root.expanduser().absolute()
-    only = [name for word in args.only for name in (plan.CLUSTER if word == "cluster" else (word,))]
-    known = {*plan.BINARIES, *plan.described(), plan.CRDS}
+    known = {*plan.BINARIES, *plan.described(), *plan.CHARTS, plan.CRDS}
     try:
-        if unknown := [name for name in only if name not in known]:
+        if unknown := [word for word in args.only if word not in known and word not in plan.PARTS]:
             raise LabError(
-                f"--only {' '.join(unknown)}: not known; choose 'cluster' or of: {', '.join(sorted(known))}."
+                f"--only {' '.join(unknown)}: not known; choose {' or '.join(plan.PARTS)}, or of: {', '.join(sorted(known))}."
             )
         if args.jobs < 1:
             raise LabError(f"--jobs {args.jobs}: at least one program must be compiled at once.")
         architecture = host_architecture()
         root.mkdir(parents=True, exist_ok=True)
-        require_disk(root, only)
+        require_disk(root, args.only, lean=args.lean)
         require_packages()
         workshop = Workshop(root, plan.steps(architecture), {"compile": args.jobs, "fetch": 2})
+        wholes = [list(plan.PARTS.get(word, (word,))) for word in args.only]
+        only = [name for whole in wholes for name in whole]
+        for part in wholes if args.lean and only else [only]:
+            names = plan.wanted(part)
+            print(f"lab: {len(workshop.plan(names))} steps to go in {root}", flush=True)
+            workshop.make(names)
+            if args.lean:
+                golang.forget(root)
         names = plan.wanted(only)
-        print(f"lab: {len(workshop.plan(names))} steps to go in {root}", flush=True)
-        workshop.make(names)
         manifest = assemble(workshop, names, architecture)
         report(workshop, manifest, time.monotonic() - began)
-        if args.lean:
-            golang.forget(root)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -69,3 +69,17 @@ def test_placing_replaces(tmp_path: Path) -> None:
     archive.place(tmp_path / "source", target)
     assert target.read_text() == "new"
     assert os.stat(target).st_ino == os.stat(tmp_path / "source").st_ino
+
+
+def test_a_chart_is_packed_the_same_every_time(tmp_path: Path) -> None:
+    chart = tmp_path / "small"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("name: small\n")
+    (chart / "templates" / "all.tpl").write_text("kind: None\n")
+    archive.chart(tmp_path / "a.tgz", chart)
+    os.utime(chart / "Chart.yaml", (1, 1))
+    (chart / "Chart.yaml").chmod(0o600)
+    archive.chart(tmp_path / "b.tgz", chart)
+    assert (tmp_path / "a.tgz").read_bytes() == (tmp_path / "b.tgz").read_bytes()
+    with tarfile.open(tmp_path / "a.tgz") as tar:
+        assert tar.getnames() == ["small/Chart.yaml", "small/templates/all.tpl"]

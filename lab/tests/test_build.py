@@ -24,7 +24,7 @@ def test_an_unknown_component_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--root", tmp_path / "lab", "--only", "cluster", "grafana") == 1
-    assert "--only grafana: not known; choose 'cluster' or of: alertmanager, " in capsys.readouterr().err
+    assert "--only grafana: not known; choose cluster or monitoring, or of: alertmanager, " in capsys.readouterr().err
     assert not (tmp_path / "lab").exists()
 
 
@@ -45,11 +45,33 @@ def test_a_small_disk_is_refused_unless_the_build_only_goes_on(monkeypatch: pyte
     build.require_disk(tmp_path, [])
 
 
-def test_a_cluster_takes_less_disk_than_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_parts_take_less_disk_than_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000_000_000))
-    build.require_disk(tmp_path, [*plan.CLUSTER])
+    build.require_disk(tmp_path, ["cluster"])
+    build.require_disk(tmp_path, ["cluster", "monitoring"], lean=True)
+    with pytest.raises(LabError, match="has 20 GB free, and a build from nothing takes 24"):
+        build.require_disk(tmp_path, ["cluster", "monitoring"])
     with pytest.raises(LabError, match="has 20 GB free, and a build from nothing takes 28"):
-        build.require_disk(tmp_path, [*plan.CLUSTER, "prometheus"])
+        build.require_disk(tmp_path, ["cluster", "jaeger"])
+
+
+def test_a_lean_build_makes_one_part_after_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(build, "require_packages", lambda: None)
+    monkeypatch.setattr(build, "assemble", lambda workshop, names, architecture: made.append(" ".join(names)))
+    monkeypatch.setattr(build, "report", lambda workshop, manifest, seconds: None)
+    monkeypatch.setattr(Workshop, "make", lambda workshop, names: made.append(" ".join(names)))
+    monkeypatch.setattr(golang, "forget", lambda root: made.append("forget"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000_000_000))
+    assert run(monkeypatch, "--root", tmp_path / "lab", "--only", "cluster", "monitoring", "--lean") == 0
+    cluster, forgotten, monitoring, forgotten_again, both = made
+    assert forgotten == forgotten_again == "forget"
+    assert set(cluster.split()) | set(monitoring.split()) == set(both.split())
+    assert (
+        "kubelet" in cluster.split()
+        and "kubelet" not in monitoring.split()
+        and "prometheus-image" in monitoring.split()
+    )
 
 
 def test_the_compilers_caches_go_and_the_programs_stay(tmp_path: Path) -> None:

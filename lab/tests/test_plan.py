@@ -46,6 +46,7 @@ def test_all_that_is_needed_is_made_by_a_step() -> None:
         assert set(step.needs) <= STEPS.keys(), step.name
     assert set(plan.wanted([])) <= STEPS.keys()
     assert set(plan.CLUSTER) <= {*plan.BINARIES, *plan.described()}
+    assert set(plan.PARTS["monitoring"]) <= {*plan.described(), *plan.CHARTS, plan.CRDS}
 
 
 def test_the_bundle_holds_what_the_table_lists() -> None:
@@ -54,13 +55,13 @@ def test_the_bundle_holds_what_the_table_lists() -> None:
         listed = TABLE[keys["name"]]
         assert (keys["version"], keys["kind"]) == (listed["version"], listed["kind"]), keys["name"]
         assert keys.get("ref") == listed.get("ref"), keys["name"]
-        assert keys["architecture"] == ("noarch" if listed["kind"] == "manifest" else "amd64")
+        assert keys["architecture"] == ("noarch" if listed["kind"] in ("manifest", "chart") else "amd64")
     assert len({keys["file"] for keys, _, _ in entries}) == len(entries)
     # All images of the control plane have one version, that of the programs.
     of_kubernetes = {
         keys["version"]
         for keys, _, _ in entries
-        if keys["name"].startswith(("kube-api", "kube-c", "kubel", "kubea", "kubec", "kube-p", "kube-sch"))
+        if keys["name"].startswith(("kube-api", "kube-c", "kubel", "kubea", "kubec", "kube-proxy", "kube-sch"))
     }
     assert of_kubernetes == {TABLE["kubelet"]["version"]}
 

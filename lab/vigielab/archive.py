@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -89,6 +90,25 @@ def image(
         for member, content in ((name, text), ("manifest.json", json.dumps(manifest).encode())):
             entry = tarfile.TarInfo(member)
             entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+
+def chart(path: Path, source: Path) -> None:
+    """Write a chart as ``helm package`` does, below a folder of its name; equal contents make equal bytes.
+
+    Args:
+        path: of the .tgz.
+        source: folder of the chart, named like it.
+    """
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for member in sorted(path for path in source.rglob("*") if path.is_file()):
+            entry = tarfile.TarInfo(f"{source.name}/{member.relative_to(source)}")
+            content = member.read_bytes()
+            entry.size, entry.mode = len(content), 0o644
             tar.addfile(entry, io.BytesIO(content))
 
 

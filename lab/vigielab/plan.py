@@ -24,6 +24,18 @@ CLUSTER = (
     *("pause", "python", "storage-provisioner"),
 )
 """What a cluster needs that runs the application and nothing else."""
+CHARTS = ("kube-prometheus-stack",)
+"""Charts of our own in charts/, which stand for those of the same name."""
+PARTS = {
+    "cluster": CLUSTER,
+    "monitoring": (
+        *CHARTS,
+        CRDS,
+        *("alertmanager", "kube-state-metrics", "mailpit", "node-exporter", "prometheus"),
+        *("prometheus-config-reloader", "prometheus-operator"),
+    ),
+}
+"""Names for several components, in the order in which a host needs them."""
 
 ROOTS = (
     Root(
@@ -75,6 +87,7 @@ def steps(architecture: str) -> dict[str, Step]:
     found += [_kicbase_files(known["minikube"]), _python_packages(table["python"]["version"])]
     found += [_elasticsearch_jars(table["elasticsearch"]["version"]), _crds(known["prometheus-operator"])]
     found += [root.step(architecture) for root in ROOTS]
+    found += [_chart(name, table[name]["version"]) for name in CHARTS]
     origins = {program: module.origin for module in known.values() for program in module.programs}
     for name, entry in described().items():
         found.append(_image(name, entry, table[name]["ref"], architecture, origins))
@@ -86,6 +99,11 @@ def image_step(name: str) -> str:
     return f"{name}-image"
 
 
+def chart_step(name: str) -> str:
+    """Return the name of the step that packs a chart."""
+    return f"{name}-chart"
+
+
 def wanted(only: list[str]) -> list[str]:
     """Return the steps whose results go into the bundle: all, or those of the named components.
 
@@ -95,6 +113,7 @@ def wanted(only: list[str]) -> list[str]:
     images = [image_step(name) for name in described() if not only or name in only]
     first = [image_step(name) for name in CLUSTER if image_step(name) in images]
     others = [CRDS] if not only or CRDS in only else []
+    others += [chart_step(name) for name in CHARTS if not only or name in only]
     return list(dict.fromkeys([*binaries, *first, *images, *others]))
 
 
@@ -209,6 +228,22 @@ def _crds(operator: Module) -> Step:
     )
 
 
+def _chart(name: str, version: str) -> Step:
+    """A chart of ours, packed as Helm packs one."""
+    source = LAB / "charts" / name
+
+    def make(job: Job) -> None:
+        archive.chart(job.out / f"{name}-{version}.tgz", source)
+
+    return Step(
+        name=chart_step(name),
+        make=make,
+        recipe=version,
+        files=(source, LAB / "vigielab" / "archive.py"),
+        lane="fetch",
+    )
+
+
 def entries(names: list[str], architecture: str) -> list[tuple[dict[str, str], str, str]]:
     """Return what the bundle holds: keys of the manifest, the step that makes the file, and the file's name in its result."""
     table = versions()
@@ -219,7 +254,12 @@ def entries(names: list[str], architecture: str) -> list[tuple[dict[str, str], s
         keys = {"name": name, "version": table[name]["version"], "kind": kind}
         found.append(
             (
-                {**keys, "architecture": "noarch" if kind == "manifest" else architecture, "file": file, **further},
+                {
+                    **keys,
+                    "architecture": "noarch" if kind in ("manifest", "chart") else architecture,
+                    "file": file,
+                    **further,
+                },
                 step,
                 source,
             )
@@ -233,4 +273,8 @@ def entries(names: list[str], architecture: str) -> list[tuple[dict[str, str], s
             add(name, "image", f"images/{name}.tar", image_step(name), f"{name}.tar", ref=table[name]["ref"])
     if CRDS in names:
         add(CRDS, "manifest", f"manifests/{CRDS}.yml", CRDS, f"{CRDS}.yml")
+    for name in CHARTS:
+        if chart_step(name) in names:
+            file = f"{name}-{table[name]['version']}.tgz"
+            add(name, "chart", f"charts/{file}", chart_step(name), file)
     return found
