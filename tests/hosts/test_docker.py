@@ -65,9 +65,7 @@ class Docker:
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     """Return hosts of their own, as what Docker leaves in the kernel is no concern of others."""
-    reason = machinery.missing() or apt_repository.missing()
-    if reason:
-        pytest.skip(reason)
+    machinery.require(machinery.missing(), apt_repository.missing())
     suites = ["bookworm", "bookworm", "trixie"]
     with machinery.machines(suites) as hosts, publishers.serving(hosts[0].gateway) as origin:
         for machine in hosts:
@@ -302,7 +300,7 @@ def test_packages_in_the_way_are_named_or_replaced(docker: Docker) -> None:
     assert left(three, before[three.name][0]) == set()
 
 
-def test_users_options_and_containers(docker: Docker, sockets: Path) -> None:
+def test_users_options_and_containers(docker: Docker, sockets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through SSH as an unprivileged user, whose session is older than the membership."""
     machine = docker.hosts[0]
     state = f"/home/{USER}/.local/state/vigie"
@@ -338,14 +336,23 @@ def test_users_options_and_containers(docker: Docker, sockets: Path) -> None:
         again = bring(*arguments, docker_users=[USER], **options).require_success()
         assert again.changed(machine.name) == []
 
-    # Somebody puts the user in by hand after the session began: only by becoming the same user it is effective.
+    # Somebody puts the user in by hand after the session began.
     bring(**options).require_success()
     assert members(machine) == set()
     bring("--tags", "docker_verify", **options).require_success()
     machine.run("gpasswd", "--add", USER, "docker")
     machine.run("gpasswd", "--add", "other", "docker")
-    late = bring(docker_users=[USER], **options).require_success()
+    # Where there is no session that could begin anew, it is effective only by becoming the same user.
+    monkeypatch.setenv("ANSIBLE_BECOME_ALLOW_SAME_USER", "false")
+    failed = bring(docker_users=[USER], docker_session=False, **options)
+    assert "set become_allow_same_user=true under [privilege_escalation]" in failed.fault(machine.name)
+    monkeypatch.setenv("ANSIBLE_BECOME_ALLOW_SAME_USER", "true")
+    late = bring(docker_users=[USER], docker_session=False, **options).require_success()
     assert f"talked to {runs(machine)}, by becoming the same user" in late.output
+    assert late.changed(machine.name) == []
+    monkeypatch.delenv("ANSIBLE_BECOME_ALLOW_SAME_USER")
+    late = bring(docker_users=[USER], **options).require_success()
+    assert f"talked to {runs(machine)}, directly" in late.output
     assert late.changed(machine.name) == []
 
     # Containers run on whatever changes, unless docker_restart allows to stop them.
@@ -408,9 +415,7 @@ def test_a_docker_of_another_origin_that_runs_is_left_as_it_is(docker: Docker) -
 
 
 def test_fingerprints_are_those_of_gnupg_and_only_of_whole_armoured_files(tmp_path: Path) -> None:
-    reason = apt_repository.missing()
-    if reason:
-        pytest.skip(reason)
+    machinery.require(apt_repository.missing())
     home = tmp_path / "gnupg"
     home.mkdir(mode=0o700)
     one, two = (apt_repository.Key(home, f"{name} <{name}@example.com>") for name in ("one", "two"))
