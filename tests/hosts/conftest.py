@@ -23,9 +23,7 @@ STATE = "/root/.local/state/vigie"
 @pytest.fixture(scope="session")
 def machines() -> Iterator[list[Machine]]:
     """Return two hosts of Debian 12 and one of Debian 13."""
-    reason = machinery.missing()
-    if reason:
-        pytest.skip(reason)
+    machinery.require(machinery.missing())
     with machinery.machines(["bookworm", "bookworm", "trixie"]) as started:
         yield started
 

@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 LABEL = "vigie.test-hosts"
 # What a host of a cloud has besides the essential packages, as far as the roles and Ansible need it.
 PACKAGES = (
@@ -45,8 +47,16 @@ def missing() -> str:
     if not shutil.which("mmdebstrap"):
         return "no mmdebstrap, which makes the hosts' root file systems: apt-get install mmdebstrap"
     if os.geteuid() != 0:
-        return "mmdebstrap and privileged containers need root here"
+        return "no root, whom mmdebstrap and privileged containers need here"
     return ""
+
+
+def require(*reasons: str) -> None:
+    """Skip for the first reason that is not empty, all of which say what is missing; fail where VIGIE_TEST_HOSTS says that these tests are wanted."""
+    for reason in filter(None, reasons):
+        if os.environ.get("VIGIE_TEST_HOSTS"):
+            pytest.fail(f"VIGIE_TEST_HOSTS wants these tests, but there is {reason}", pytrace=False)
+        pytest.skip(reason)
 
 
 def cache() -> Path:

@@ -114,9 +114,7 @@ class Publishers(Origin):
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publishers]:
-    reason = registries.missing()
-    if reason:
-        pytest.skip(reason)
+    machinery.require(registries.missing())
     folder = tmp_path_factory.mktemp("upstream")
     (folder / "wheels").mkdir()
     name = publishers.TABLE[WHEEL]["wheel"].replace("==", "-")

@@ -365,9 +365,8 @@ def mirror() -> Iterator[str]:
 def profile(tmp_path: Path) -> logic.Profile:
     """Return a profile that has its node image, or a file of its name, in the cache already."""
     program = bundled("minikube")
-    reason = machinery.missing()
-    if not program or reason:
-        pytest.skip(reason or "no bundle with Minikube: 'make lab' makes one")
+    machinery.require(machinery.missing(), "" if program else "no bundle with Minikube: 'make lab' makes one")
+    assert program
     made = logic.Profile(
         "vigie-test-downloads", home=tmp_path / "home", kubeconfig=tmp_path / "kubeconfig", executable=program
     )
