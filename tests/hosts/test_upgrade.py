@@ -9,21 +9,33 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.vigie.observability.plugins.module_utils.minikube import STAMP
 from machines import inventory
 from plays import REPOSITORY, Run, play
 
+TABLE = yaml.safe_load((REPOSITORY / "vars/versions.yml").read_text())["vigie_versions"]
+WANTED, KUBECTL = TABLE["kubelet"]["version"], TABLE["kubectl"]["version"]
+
 # What runs; what is wanted; what is said against it.
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "same": ("1.35.8", {}, ""),
-    "patch": ("1.35.1", {}, ""),
-    "minor": ("1.34.2", {}, ""),
+    "same": (WANTED, {}, ""),
+    "kept": ("1.34.2", {"minikube_kubernetes_version": "1.34.2", "kubectl_version": "1.34.2"}, ""),
     "bare": ("", {"minikube_kubernetes_version": "1.36.4"}, ""),
-    "skew": ("", {"kubectl_version": "1.33.1"}, "kubectl_version=1.33.1 is 2 minor versions from Kubernetes 1.35.8"),
-    "newer_kubectl": ("1.35.8", {"kubectl_version": "1.37.0"}, "kubectl_version=1.37.0 is 2 minor versions from"),
-    "down": ("1.36.4", {}, "minikube_kubernetes_version=1.35.8 is older than Kubernetes 1.36.4, which runs"),
-    "leap": ("1.33.9", {}, "minikube_kubernetes_version=1.35.8 leaves out a minor version after Kubernetes 1.33.9"),
+    "half_made": ("1.34.2", {}, ""),
+    "skew": ("", {"kubectl_version": "1.33.1"}, f"kubectl_version=1.33.1 is 2 minor versions from Kubernetes {WANTED}"),
+    "newer_kubectl": (WANTED, {"kubectl_version": "1.37.0"}, "kubectl_version=1.37.0 is 2 minor versions from"),
+    "patch": ("1.35.1", {}, f"minikube_kubernetes_version={WANTED}, but the cluster has Kubernetes 1.35.1, and"),
+    "minor": ("1.34.2", {}, "set minikube_kubernetes_version=1.34.2, or set minikube_recreate=true"),
+    "chosen": (
+        WANTED,
+        {"minikube_kubernetes_version": "1.36.4"},
+        f"minikube_kubernetes_version=1.36.4, but the cluster has Kubernetes {WANTED}, and",
+    ),
+    "down": ("1.36.4", {}, f"minikube_kubernetes_version={WANTED}, but the cluster has Kubernetes 1.36.4, and"),
     "anew": ("1.36.4", {"minikube_recreate": True}, ""),
 }
+# Of these Minikube's first start was interrupted.
+HALF_MADE = {"half_made"}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +52,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Run:
                 "Nodes": [{"KubernetesVersion": f"v{runs}"}],
             }
             (profile / "config.json").write_text(json.dumps(node, indent="\t"))
+            if name not in HALF_MADE:
+                (profile / STAMP).touch()
         hosts[name] = {"vigie_state_dir": str(folder / name), "kubectl_bin_dir": str(folder / "bin"), **wanted}
     shared = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "vigie_platform": "minikube"}
     tasks = [
@@ -69,8 +83,8 @@ def test_from_what_to_what_is_said(told: Run, name: str) -> None:
     ]
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines()[1:]}
     runs, wanted, _part = CASES[name]
-    kubernetes = wanted.get("minikube_kubernetes_version", "1.35.8")
+    kubernetes = wanted.get("minikube_kubernetes_version", WANTED)
     assert rows["kubernetes"][:3] == [runs or "none", "->", kubernetes]
     assert (rows["kubernetes"][-1] == "*") == (runs != kubernetes)
-    assert rows["kubectl"][:3] == ["none", "->", wanted.get("kubectl_version", "1.35.8")]
+    assert rows["kubectl"][:3] == ["none", "->", wanted.get("kubectl_version", KUBECTL)]
     assert rows["docker"][2:] == ["as", "it", "is"]
