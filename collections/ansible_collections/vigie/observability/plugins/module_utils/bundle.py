@@ -111,13 +111,17 @@ def host_architecture() -> str:
     return _MACHINES[machine]
 
 
-def architecture_for(kind: str) -> str:
-    """Return what an artifact of a kind must run on to be of use on this host.
+def architecture_for(kind: str, runs_on: str | None = None) -> str:
+    """Return what an artifact of a kind must run on to be of use.
+
+    Args:
+        kind: one of KINDS.
+        runs_on: architecture of the host that is meant; this one's when empty.
 
     Raises:
         CheckError: ``architecture_missing`` for a host that no bundle knows.
     """
-    return host_architecture() if kind in ("binary", "image") else "noarch"
+    return (runs_on or host_architecture()) if kind in ("binary", "image") else "noarch"
 
 
 class Bundle:

@@ -33,10 +33,16 @@ options:
         type: str
         required: true
       kind:
-        description: What the artifact is. A V(binary) or V(image) must be for this host's architecture, or for all.
+        description: What the artifact is. A V(binary) or V(image) must be for O(architecture), or for all.
         type: str
         choices: [binary, image, chart, collection, manifest]
         required: true
+  architecture:
+    description:
+      - What programs and images are to run on.
+      - Without it, this host's own. Give it where the bundle is looked at elsewhere, as on the machine that makes it.
+    type: str
+    choices: [amd64, arm64]
 attributes:
   check_mode:
     description: Can run in check mode and says what it would find, without changing anything.
@@ -60,6 +66,13 @@ EXAMPLES = r"""
       - {name: minikube, version: 1.38.1, kind: binary}
       - {name: kicbase, version: 0.0.50, kind: image}
   register: bundle
+
+- name: What is made here for other hosts is whole
+  vigie.observability.bundle_check:
+    bundle_dir: /srv/bundle
+    architecture: arm64
+    artifacts:
+      - {name: helm, version: 4.2.4, kind: binary}
 """
 
 RETURN = r"""
@@ -80,7 +93,7 @@ artifacts:
   sample:
     minikube: {path: /srv/bundle/binaries/minikube, sha256: 5891b5b522d5..., bytes: 131072000}
 architecture:
-  description: Architecture of this host.
+  description: Architecture of which programs and images were wanted.
   returned: success
   type: str
   sample: amd64
@@ -137,7 +150,7 @@ def check(params: dict[str, Any]) -> tuple[dict[str, Any], list[CheckError]]:
     bundle = Bundle(Path(params["bundle_dir"]).absolute())
     verified, faults = {}, []
     for wanted in params["artifacts"]:
-        architecture = architecture_for(wanted["kind"])
+        architecture = architecture_for(wanted["kind"], params["architecture"])
         try:
             artifact = bundle.find(wanted["name"], wanted["version"], wanted["kind"], architecture)
             path = bundle.verify(artifact)
@@ -167,6 +180,7 @@ def main() -> None:
                     "kind": {"type": "str", "choices": list(KINDS), "required": True},
                 },
             },
+            "architecture": {"type": "str", "choices": list(MACHINES.values())},
         },
         supports_check_mode=True,
     )
@@ -178,7 +192,8 @@ def main() -> None:
     if faults:
         hint = " ".join(error.hint for error in faults)
         module.fail_json(msg=hint, reason=faults[0].reason, hint=hint)
-    module.exit_json(changed=False, artifacts=verified, architecture=host_architecture(), reason="ok", hint="")
+    architecture = module.params["architecture"] or host_architecture()
+    module.exit_json(changed=False, artifacts=verified, architecture=architecture, reason="ok", hint="")
 
 
 if __name__ == "__main__":

@@ -52,10 +52,9 @@ def make(tmp_path: Path) -> Callable[..., Path]:
 def run(monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr(logic.platform, "machine", lambda: "x86_64")
 
-    def call(bundle: Path, wanted: list[dict[str, str]] | None = None) -> dict[str, Any]:
-        return run_main(
-            bundle_check.main, {"bundle_dir": str(bundle), "artifacts": WANTED if wanted is None else wanted}
-        )
+    def call(bundle: Path, wanted: list[dict[str, str]] | None = None, **options: str) -> dict[str, Any]:
+        artifacts = WANTED if wanted is None else wanted
+        return run_main(bundle_check.main, {"bundle_dir": str(bundle), "artifacts": artifacts, **options})
 
     return call
 
@@ -87,6 +86,27 @@ def test_a_bundle_for_another_architecture(make: Callable[..., Path], run: Calla
     assert result["reason"] == "architecture_missing"
     assert "binary minikube 1.38.1 for arm64, not for amd64" in result["hint"]
     assert "image kicbase" in result["hint"]
+
+
+def test_a_bundle_for_hosts_of_another_architecture_than_this_one(
+    make: Callable[..., Path], run: Callable[..., dict[str, Any]]
+) -> None:
+    result = run(make(ARM64, "arm64"), architecture="arm64")
+    assert (result["reason"], result["architecture"]) == ("ok", "arm64")
+    assert set(result["artifacts"]) == {"minikube", "kicbase", "stack", "crds"}
+    result = run(make(), architecture="arm64")
+    assert result["reason"] == "architecture_missing"
+    assert "binary minikube 1.38.1 for amd64, not for arm64" in result["hint"]
+    result = run(make(AMD64, "arm64"), architecture="arm64")
+    assert (result["reason"], "is a program for amd64" in result["hint"]) == ("wrong_architecture", True)
+
+
+def test_a_machine_that_no_bundle_is_for_can_make_one(
+    make: Callable[..., Path], run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logic.platform, "machine", lambda: "riscv64")
+    assert run(make(), architecture="amd64")["reason"] == "ok"
+    assert run(make())["reason"] == "architecture_missing"
 
 
 @pytest.mark.parametrize(
