@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import re
 import select
 import socket
 import ssl
@@ -25,7 +26,19 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 from systems import Json, self_signed
 
+MONITORING = "monitoring.coreos.com/v1"
 TOKEN = "t0ken-of-the-cluster"
+PLURALS = {
+    "Endpoints": "endpoints",
+    "EndpointSlice": "endpointslices",
+    "Event": "events",
+    "Namespace": "namespaces",
+    "Pod": "pods",
+    "Prometheus": "prometheuses",
+    "Service": "services",
+    "ServiceMonitor": "servicemonitors",
+}
+GROUPS = {"EndpointSlice": "discovery.k8s.io/v1", "Prometheus": MONITORING, "ServiceMonitor": MONITORING}
 
 
 @dataclass
@@ -58,6 +71,7 @@ class FakeCluster:
         broken: resource to status and text that it answers instead.
         asked: resources in the order in which they were asked for.
         forwards: connections that are being forwarded now.
+        objects: objects with kind and metadata. When there are any, only they are served, of all resources and namespaces.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,6 +89,7 @@ class FakeCluster:
         self.broken: dict[str, tuple[int, str]] = {}
         self.asked: list[str] = []
         self.forwards = 0
+        self.objects: list[Json] = []
         self.unnamed_target = False
         certificate, key = self_signed(folder, "apiserver", "127.0.0.1")
         self.client = self_signed(folder, "client", "client")
@@ -156,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
+        if self.cluster.objects:
+            return self._object(url.path, {name: values[0] for name, values in parse_qs(url.query).items()})
         parts = url.path.strip("/").split("/")
         # api/v1/namespaces/NS[/RESOURCE[/NAME[/SUBRESOURCE]]], with one more part before for a group
         names = parts[parts.index("namespaces") + 1 :]
@@ -190,6 +207,53 @@ class _Handler(BaseHTTPRequestHandler):
             pods = [pod.data() for pod in self.cluster.pods.values() if wanted.items() <= pod.labels.items()]
             return self._json(200, {"items": pods})
         return self._json(200, {"metadata": {"name": names[0]}})
+
+    def _object(self, path: str, query: dict[str, str]) -> None:
+        """Answer for one of the objects, or for a list of them, as an API server does."""
+        found = re.fullmatch(
+            r"(?:/api|/apis/([^/]+))/(v1)(?:/namespaces/([^/]+)(?=/))?(?:/([^/]+)(?:/([^/]+))?)?", path
+        )
+        assert found, path
+        group = f"{found[1]}/v1" if found[1] else "v1"
+        scope, resource, name = found[3] or "", found[4] or "", found[5] or ""
+        self.cluster.asked.append(resource or group)
+        time.sleep(self.cluster.delays.get(resource, 0))
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self._status(401, "Unauthorized")
+        served = [one for one in self.cluster.objects if GROUPS.get(one["kind"], "v1") == group]
+        if not resource:
+            if not served:
+                return self._text(404, "404 page not found")
+            return self._json(200, {"resources": [{"name": PLURALS[one["kind"]]} for one in served]})
+        if resource in self.cluster.forbidden:
+            place = f'in the namespace "{scope}"' if scope else "at the cluster scope"
+            verb = "get" if name else "list"
+            return self._status(403, f'{resource} is forbidden: User "me" cannot {verb} resource "{resource}" {place}')
+        if resource in self.cluster.broken:
+            return self._status(*self.cluster.broken[resource])
+        items = [one for one in served if PLURALS[one["kind"]] == resource]
+        if not items and group == MONITORING:
+            return self._text(404, "404 page not found")
+        items = [one for one in items if scope in ("", one["metadata"].get("namespace"))]
+        if name:
+            items = [one for one in items if one["metadata"]["name"] == name]
+            return self._json(200, items[0]) if items else self._status(404, f'{resource} "{name}" not found')
+        wanted = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if pair)
+        items = [one for one in items if wanted.items() <= one["metadata"].get("labels", {}).items()]
+        fields = [pair.split("=", 1) for pair in query.get("fieldSelector", "").split(",") if pair]
+        for field_name, value in fields:
+            first, second = field_name.split(".")
+            items = [one for one in items if one[first][second] == value]
+        return self._json(200, {"items": items})
+
+    def _text(self, code: int, text: str) -> None:
+        # What is not a resource of its is answered in plain text.
+        body = text.encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _status(self, code: int, message: str) -> None:
         self._json(code, {"kind": "Status", "status": "Failure", "message": message, "code": code})

@@ -47,8 +47,8 @@ _LISTED_PODS = 5
 _Object = dict[str, Any]
 
 
-class _Api(http.client.HTTPConnection):
-    """A connection to the API server: questions first, and then it becomes the forwarded port.
+class Api(http.client.HTTPConnection):
+    """A connection to the API server: questions first, and then, if wanted, it becomes the forwarded port.
 
     Args:
         server: the API server.
@@ -61,6 +61,11 @@ class _Api(http.client.HTTPConnection):
         self._server = server
         self._seconds = timeout
         self._option = f"{name}.kubeconfig"
+        self.ends = time.monotonic() + timeout
+
+    def renew(self, timeout: float) -> None:
+        """Give what comes next ``timeout`` seconds of its own."""
+        self._seconds = timeout
         self.ends = time.monotonic() + timeout
 
     def connect(self) -> None:
@@ -237,7 +242,7 @@ class ServiceTransport(HttpTransport):
             raise CheckError("bad_option", f"{name}.use_proxy goes with {name}.url, not with {name}.service.")
         self._host = f"{self._service}.{self._namespace}.svc"
         self._address = f"{scheme}://{self._host}:{self._port}"
-        self._api: _Api | None = None
+        self._api: Api | None = None
         self._context: ssl.SSLContext | None = None
         self._server = load_api_server(endpoint.get("kubeconfig"), endpoint.get("context"), name)
         # The header Host has the port as other clients within the cluster send it; a name has no place in it.
@@ -291,11 +296,11 @@ class ServiceTransport(HttpTransport):
 
     def _dial(self, timeout: float) -> Stream:
         """Return a connection to the service, made within ``timeout`` seconds that are also the bound of its use."""
-        self._api = api = _Api(self._server, self._name, timeout)
+        self._api = api = Api(self._server, self._name, timeout)
         forwarded = api.forward(self._namespace, *self._find(api))
         return TlsStream(forwarded, self._context, self._host) if self._context else forwarded
 
-    def _find(self, api: _Api) -> tuple[str, int]:
+    def _find(self, api: Api) -> tuple[str, int]:
         """Return name and port of the newest pod of the service that is ready.
 
         Raises:
@@ -341,7 +346,7 @@ class ServiceTransport(HttpTransport):
         name = next(iter(listening)) if len(listening) == 1 else self._newest(api, spec, listening)
         return name, listening[name]
 
-    def _spec(self, api: _Api) -> _Object:
+    def _spec(self, api: Api) -> _Object:
         """Return what the Service is meant to be."""
         where = f"/api/v1/namespaces/{self._namespace}"
         service = api.ask(f"{where}/services/{self._service}", f"services -n {self._namespace}")
@@ -380,7 +385,7 @@ class ServiceTransport(HttpTransport):
             f"'{self._kubectl} get service {self._service}'.",
         )
 
-    def _pods(self, api: _Api, spec: _Object) -> list[_Object]:
+    def _pods(self, api: Api, spec: _Object) -> list[_Object]:
         """Return the pods that the service selects; none when they may not be seen."""
         selector = ",".join(f"{key}={value}" for key, value in (spec.get("selector") or {}).items())
         query = urlencode({"labelSelector": selector})
@@ -389,14 +394,14 @@ class ServiceTransport(HttpTransport):
             return list(answer.get("items") or [])
         return []
 
-    def _newest(self, api: _Api, spec: _Object, names: Mapping[str, Any]) -> str:
+    def _newest(self, api: Api, spec: _Object, names: Mapping[str, Any]) -> str:
         """Return the pod among ``names`` that was created last."""
         created = {
             pod["metadata"]["name"]: pod["metadata"].get("creationTimestamp") or "" for pod in self._pods(api, spec)
         }
         return max(names, key=lambda name: created.get(name, ""))
 
-    def _why(self, api: _Api, spec: _Object) -> str:
+    def _why(self, api: Api, spec: _Object) -> str:
         """Return which pods there are and what they wait for."""
         found = []
         for pod in self._pods(api, spec):

@@ -56,7 +56,7 @@ def moment(value: str) -> float | None:
 
 @dataclass
 class Target:
-    """One thing that Prometheus scrapes; times in Unix seconds, the interval in seconds."""
+    """One thing that Prometheus scrapes; times in Unix seconds, ``pool`` the name of its scrape configuration."""
 
     labels: Labels
     url: str
@@ -64,6 +64,7 @@ class Target:
     error: str
     last_scrape: float | None
     interval: str
+    pool: str = ""
 
     def summary(self) -> dict[str, Any]:
         """The target for people."""
@@ -210,6 +211,7 @@ class Prometheus:
                     error=target["lastError"],
                     last_scrape=moment(target["lastScrape"]),
                     interval=target.get("scrapeInterval", ""),
+                    pool=target.get("scrapePool", ""),
                 )
                 for target in data["activeTargets"]
             ]
@@ -270,9 +272,19 @@ class Prometheus:
 
     def config_loaded(self, deadline: Deadline) -> bool:
         """Return whether the last reload of configuration and rule files succeeded; if not, the old ones are in force."""
+        return self.last_reload(deadline)[0]
+
+    def last_reload(self, deadline: Deadline) -> tuple[bool, float]:
+        """Return whether the last reload succeeded, and when, in Unix seconds, what is in force was loaded."""
         data = self.get(deadline, "status/runtimeinfo")
         with reading("runtime information"):
-            return bool(data["reloadConfigSuccess"])
+            return bool(data["reloadConfigSuccess"]), parse_time(data["lastConfigTime"])
+
+    def config(self, deadline: Deadline) -> str:
+        """Return the configuration in force as YAML; Prometheus itself hides the secrets in it."""
+        data = self.get(deadline, "status/config")
+        with reading("configuration"):
+            return str(data["yaml"])
 
     def metric_names(self, deadline: Deadline) -> list[str]:
         """Return all metric names that the storage knows, also of series that are gone."""

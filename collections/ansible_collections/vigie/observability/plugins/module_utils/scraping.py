@@ -9,7 +9,8 @@ import math
 import re
 import socket
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible_collections.vigie.observability.plugins.module_utils.endpoint import Transport
@@ -18,7 +19,17 @@ from ansible_collections.vigie.observability.plugins.module_utils.prometheus imp
 from ansible_collections.vigie.observability.plugins.module_utils.timestamps import format_time
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError, Verdict
 
+if TYPE_CHECKING:
+    from ansible_collections.vigie.observability.plugins.module_utils.monitors import Monitor
+
 REASONS = (
+    "monitor_missing",
+    "monitor_not_selected",
+    "monitor_rejected",
+    "service_not_selected",
+    "port_unknown",
+    "no_endpoints",
+    "configuration_pending",
     "job_unknown",
     "target_dropped",
     "too_few_targets",
@@ -36,6 +47,15 @@ _NO_CONNECTION = re.compile(
 """What Prometheus says in ``lastError`` when nobody answered, as opposed to an answer that it can't use."""
 
 
+@dataclass
+class _Found:
+    """The targets of one look: all, those of the job, and those of them that carry the labels."""
+
+    everything: list[Target]
+    of_job: list[Target]
+    chosen: list[Target]
+
+
 class ScrapeCheck:
     """Enough healthy and fresh targets of a job.
 
@@ -48,6 +68,7 @@ class ScrapeCheck:
         since: Unix seconds after which the last scrape must lie, or None.
         origin: where the exporter is known to answer, or None.
         origin_path: path of its metrics.
+        monitor: the ServiceMonitor that should make the targets, or None.
 
     Raises:
         CheckError: ``bad_option``.
@@ -64,6 +85,7 @@ class ScrapeCheck:
         since: float | None = None,
         origin: Transport | None = None,
         origin_path: str = "/metrics",
+        monitor: Monitor | None = None,
     ) -> None:
         if count < 1:
             raise CheckError(
@@ -79,6 +101,7 @@ class ScrapeCheck:
         self._since = since
         self._origin = origin
         self._origin_path = origin_path
+        self._monitor = monitor
 
     def look(self, deadline: Deadline) -> Verdict:
         """Ask for the targets once; only the last look goes on to find the broken link."""
@@ -95,20 +118,59 @@ class ScrapeCheck:
             return Verdict.yes(observed, {"last_scrape": max(target.last_scrape or 0 for target in healthy)})
         if not deadline.final:
             return Verdict.no("too_few_targets", "", observed)
-        reason, hint = self._broken_link(deadline, everything, of_job, chosen)
+        found = _Found(everything, of_job, chosen)
+        up = [target for target in chosen if target.health == "up"]
+        # Targets that are up but not fresh were made, so nothing of the chain that makes them is broken.
+        if self._monitor and len(up) < self._count:
+            reason, hint = self._of_monitor(self._monitor, deadline, found, observed)
+        else:
+            reason, hint = self._broken_link(deadline, found)
         return Verdict.no(reason, hint, observed)
+
+    def _of_monitor(
+        self, monitor: Monitor, deadline: Deadline, found: _Found, observed: dict[str, Any]
+    ) -> tuple[str, str]:
+        """Walk from the ServiceMonitor to Prometheus, and when nothing is broken there, give the plain reason."""
+        made = monitor.made(found.everything)
+        broken = monitor.look(deadline, self._prometheus, found.everything)
+        observed["monitor"] = monitor.seen
+        if not broken and not found.of_job and made:
+            # Made as they should be, but under another name.
+            observed["targets"] = [target.summary() for target in made]
+            broken = self._ailing(deadline, made) or self._misnamed(monitor, made)
+        reason, hint = broken or self._broken_link(deadline, found)
+        return reason, f"{hint.removesuffix('.')}{monitor.note}." if monitor.note else hint
+
+    def _misnamed(self, monitor: Monitor, made: list[Target]) -> tuple[str, str]:
+        jobs = ", ".join(sorted({target.labels.get("job", "") for target in made}))
+        return (
+            "too_few_targets",
+            f"{monitor} makes {len(made)} targets, but their label job is {jobs} and not {self._job}: {monitor.job_rule}; correct that "
+            f"or the option job; see {self._prometheus.address}/targets.",
+        )
 
     def _is_fresh(self, target: Target) -> bool:
         if target.last_scrape is None or self._prometheus.clock - target.last_scrape > self._max_age:
             return False
         return self._since is None or target.last_scrape > self._since
 
-    def _broken_link(
-        self, deadline: Deadline, everything: list[Target], of_job: list[Target], chosen: list[Target]
-    ) -> tuple[str, str]:
-        show = f"see {self._prometheus.address}/targets"
-        if not of_job:
-            return self._no_targets(deadline, everything)
+    def _broken_link(self, deadline: Deadline, found: _Found) -> tuple[str, str]:
+        if not found.of_job:
+            return self._no_targets(deadline, found.everything)
+        ailing = self._ailing(deadline, found.chosen)
+        if ailing:
+            return ailing
+        others = [target.labels for target in found.of_job if target not in found.chosen]
+        seen = f"; the others carry {others[:5]}" if others else ""
+        wanted = f" with labels {self._labels}" if self._labels else ""
+        return (
+            "too_few_targets",
+            f"Job {self._job} has {len(found.chosen)} targets{wanted}, {self._count} are wanted{seen}; "
+            f"see {self._prometheus.address}/targets.",
+        )
+
+    def _ailing(self, deadline: Deadline, chosen: list[Target]) -> tuple[str, str] | None:
+        """Return what is wrong with the first target that isn't well, or None when all are."""
         for target in chosen:
             if target.health == "down":
                 return self._down(deadline, target)
@@ -126,18 +188,17 @@ class ScrapeCheck:
                 return (
                     "stale_scrape",
                     f"{target.url} was last scraped at {format_time(target.last_scrape)}, {self._prometheus.clock - target.last_scrape:.0f} s "
-                    f"before Prometheus' clock, but must be {bound}; its interval is {target.interval}; {show}.",
+                    f"before Prometheus' clock, but must be {bound}; its interval is {target.interval}; "
+                    f"see {self._prometheus.address}/targets.",
                 )
-        others = [target.labels for target in of_job if target not in chosen]
-        seen = f"; the others carry {others[:5]}" if others else ""
-        wanted = f" with labels {self._labels}" if self._labels else ""
-        return (
-            "too_few_targets",
-            f"Job {self._job} has {len(chosen)} targets{wanted}, {self._count} are wanted{seen}; {show}.",
-        )
+        return None
 
     def _no_targets(self, deadline: Deadline, everything: list[Target]) -> tuple[str, str]:
-        dropped = [labels for labels in self._prometheus.dropped_targets(deadline) if labels.get("job") == self._job]
+        discovered = self._prometheus.dropped_targets(deadline)
+        if self._monitor:
+            dropped = self._monitor.dropped(discovered, self._job)
+        else:
+            dropped = [labels for labels in discovered if labels.get("job") == self._job]
         if dropped:
             return (
                 "target_dropped",
@@ -149,6 +210,13 @@ class ScrapeCheck:
             return (
                 "too_few_targets",
                 f"Job {self._job} is configured but discovers no target; see {self._prometheus.address}/service-discovery.",
+            )
+        if self._monitor and (made := [pool for pool in pools if pool.startswith(self._monitor.pools)]):
+            may = f"; {self._monitor.permission}" if self._monitor.permission else ""
+            return (
+                "too_few_targets",
+                f"Job {made[0]} of {self._monitor} is configured but discovers no target{may}; "
+                f"see {self._prometheus.address}/service-discovery.",
             )
         known = sorted({target.labels.get("job", "") for target in everything} | set(pools))
         return (

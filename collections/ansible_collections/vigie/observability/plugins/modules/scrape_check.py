@@ -33,6 +33,47 @@ options:
     description: Path of the metrics at O(origin).
     type: str
     default: /metrics
+  monitor:
+    description:
+      - The ServiceMonitor of the Prometheus operator that is expected to make the job's targets.
+      - It is looked at only when too few targets are up at the end of O(timeout), and then link by link through the Kubernetes API, so that
+        RV(reason) is the first link that is broken. Nothing is changed.
+      - The user needs C(get) on servicemonitors and C(list) on prometheuses (with O(monitor.prometheus), C(get)), services, endpointslices
+        and pods. With C(get) on namespaces and C(list) on events more is found. What may not be seen is skipped, and RV(hint) says so.
+      - Needs PyYAML on the host that runs the module.
+    type: dict
+    suboptions:
+      namespace:
+        description: Namespace of the ServiceMonitor.
+        type: str
+        required: true
+      name:
+        description: Name of the ServiceMonitor.
+        type: str
+        required: true
+      kubeconfig:
+        description:
+          - Path, on the host that runs the module, of the kubeconfig.
+          - When it is not set, the files in the environment variable E(KUBECONFIG) are taken, else C(~/.kube/config), else, in a pod, its
+            service account.
+        type: path
+      context:
+        description: Context of the kubeconfig. The current one when it is not set.
+        type: str
+      prometheus:
+        description:
+          - The object of kind Prometheus that is expected to select the ServiceMonitor.
+          - When it is not set, one of all those in the cluster must.
+        type: dict
+        suboptions:
+          namespace:
+            description: Namespace of the Prometheus.
+            type: str
+            required: true
+          name:
+            description: Name of the Prometheus.
+            type: str
+            required: true
 extends_documentation_fragment:
   - vigie.observability.check
   - vigie.observability.endpoint
@@ -59,6 +100,19 @@ EXAMPLES = r"""
     origin: "{{ vigie_endpoints.app }}"
     timeout: 60
 
+- name: The application in the cluster is scraped, and if not, say which link from its ServiceMonitor on is broken
+  vigie.observability.scrape_check:
+    endpoint: "{{ vigie_endpoints.prometheus }}"
+    job: flask-metrics
+    monitor:
+      namespace: vigie
+      name: flask-monitor
+      kubeconfig: ~/.kube/config
+      context: minikube
+      prometheus:
+        namespace: monitoring
+        name: prometheus-kube-prometheus-prometheus
+
 - name: Nothing is scraped any more after the removal
   vigie.observability.scrape_check:
     endpoint: "{{ vigie_endpoints.prometheus }}"
@@ -76,6 +130,7 @@ matched:
 observed:
   description:
     - The number of healthy targets, the number wanted, and the job's targets with address, health, last error and labels.
+    - When O(monitor) was looked at, also what was found along its links.
     - Cut to 2000 characters of JSON.
   returned: always
   type: raw
@@ -100,7 +155,17 @@ attempts:
   sample: 1
 reason:
   description:
-    - V(ok), a reason shared by all checks, or the first broken link.
+    - V(ok), a reason shared by all checks, or the first broken link. Those from V(monitor_missing) to V(configuration_pending) need
+      O(monitor) and come in the order in which they are looked for; V(monitor_rejected) is also looked for once more at the end.
+    - V(monitor_missing) - the cluster has no kind ServiceMonitor, or not this one.
+    - V(monitor_not_selected) - Prometheus' C(serviceMonitorSelector) doesn't match the labels of the ServiceMonitor, its
+      C(serviceMonitorNamespaceSelector) not its namespace, or there is no Prometheus.
+    - V(monitor_rejected) - the operator says in the ServiceMonitor's status, or by an event about this version of it, that it is invalid.
+    - V(service_not_selected) - the ServiceMonitor's C(selector) matches no Service in the namespaces that its C(namespaceSelector) allows.
+    - V(port_unknown) - no selected Service has a port of the name that the ServiceMonitor gives, no container its C(targetPort), or no
+      container the Service's own C(targetPort).
+    - V(no_endpoints) - no pod matches the Service's selector, or none of them is ready.
+    - V(configuration_pending) - all that is right, but Prometheus hasn't loaded the job that the operator makes of it, or still an older one.
     - V(job_unknown) - Prometheus has neither targets nor a scrape configuration of that name.
     - V(target_dropped) - relabelling drops everything that the job discovered.
     - V(too_few_targets) - what is there is healthy, but it is not enough, or the labels fit too few.
@@ -130,6 +195,7 @@ times:
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ansible_collections.vigie.observability.plugins.module_utils.check import check_module, connect, run_check
 from ansible_collections.vigie.observability.plugins.module_utils.endpoint import endpoint_spec
@@ -138,6 +204,9 @@ from ansible_collections.vigie.observability.plugins.module_utils.prometheus imp
 from ansible_collections.vigie.observability.plugins.module_utils.scraping import ScrapeCheck
 from ansible_collections.vigie.observability.plugins.module_utils.timestamps import since_bound
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import Verdict
+
+if TYPE_CHECKING:
+    from ansible_collections.vigie.observability.plugins.module_utils.monitors import Monitor
 
 
 def main() -> None:
@@ -151,6 +220,22 @@ def main() -> None:
             "max_age": {"type": "float", "default": 60.0},
             "origin": endpoint_spec(required=False),
             "origin_path": {"type": "str", "default": "/metrics"},
+            "monitor": {
+                "type": "dict",
+                "options": {
+                    "namespace": {"type": "str", "required": True},
+                    "name": {"type": "str", "required": True},
+                    "kubeconfig": {"type": "path"},
+                    "context": {"type": "str"},
+                    "prometheus": {
+                        "type": "dict",
+                        "options": {
+                            "namespace": {"type": "str", "required": True},
+                            "name": {"type": "str", "required": True},
+                        },
+                    },
+                },
+            },
         }
     )
     params = module.params
@@ -165,7 +250,18 @@ def main() -> None:
             since=since_bound(params["since"]),
             origin=connect(module, "origin") if params["origin"] else None,
             origin_path=params["origin_path"],
+            monitor=expected_monitor(),
         ).look
+
+    def expected_monitor() -> Monitor | None:
+        if not params["monitor"]:
+            return None
+        # What it takes costs time, and most checks have none.
+        from ansible_collections.vigie.observability.plugins.module_utils.monitors import Monitor
+
+        monitor = Monitor(params["monitor"], module.no_log_values.update)
+        # Nothing is broken where nothing is expected.
+        return None if params["expect"] == "absent" else monitor
 
     run_check(module, prepare)
 

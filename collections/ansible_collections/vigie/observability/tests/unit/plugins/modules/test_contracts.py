@@ -39,6 +39,8 @@ REASONS = {
 }
 LOGIC = {
     "scraping": scraping.REASONS,
+    "monitors": scraping.REASONS,
+    "selectors": (),
     # The client, the routing tree and the wanted silence are parts of several modules.
     "promql": promql.REASONS,
     "alerts": alerts.REASONS,
