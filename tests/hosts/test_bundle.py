@@ -23,7 +23,7 @@ import pytest
 import registry as registries
 import yaml
 from ansible_collections.vigie.observability.plugins.module_utils.bundle import Bundle
-from conftest import Site
+from conftest import STATE, Site
 from origin import Origin, program
 from plays import REPOSITORY, Run, collections_path, play
 from registry import Registry
@@ -41,15 +41,15 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def wheel() -> bytes:
-    """A wheel under the name of the package that carries the collections."""
+def wheel(requirement: str = publishers.TABLE[WHEEL]["wheel"], tag: str = "py3-none-any") -> bytes:
+    """A wheel under the name of a package; without one, of that which carries the collections."""
     raw = io.BytesIO()
-    package, _equals, version = publishers.TABLE[WHEEL]["wheel"].partition("==")
+    package, _equals, version = requirement.partition("==")
     info = f"{package}-{version}.dist-info"
     files = {
         f"{package}_x.py": "",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
     with zipfile.ZipFile(raw, "w") as file:
@@ -327,6 +327,47 @@ def test_another_wheel_of_the_same_name_is_refused(maker: Maker) -> None:
     assert maker.files() == {}
 
 
+@pytest.fixture
+def packages(upstream: Publishers, tmp_path: Path) -> dict[str, Any]:
+    """Return the choices for two packages of the hosts' Python, one of them for two versions and both architectures."""
+    native = [f"cp{python}-cp{python}-manylinux_2_28_{name}" for python in (311, 313) for name in ("x86_64", "aarch64")]
+    lines = []
+    for name, tags in {"pure": ["py3-none-any"], "native": native}.items():
+        contents = {tag: wheel(f"{name}==1.0", tag) for tag in tags}
+        for tag, content in contents.items():
+            (upstream.folder / "wheels" / f"{name}-1.0-{tag}.whl").write_bytes(content)
+        lines.append(" ".join([f"{name}==1.0", *(f"--hash=sha256:{digest(content)}" for content in contents.values())]))
+    (tmp_path / "requirements.txt").write_text("\n".join([*lines, ""]))
+    return {
+        "bundle_components": ["kubectl"],
+        "bundle_host_requirements": str(tmp_path / "requirements.txt"),
+        "bundle_python_versions": ["3.11", "3.13"],
+    }
+
+
+def test_the_packages_of_the_hosts_python_are_in_it_for_every_version(maker: Maker, packages: dict[str, Any]) -> None:
+    told = maker.run("--check", **packages).require_success()
+    assert not maker.folder.exists()
+    done = maker.run(**packages).require_success()
+    assert "Packages of the hosts' Python are in the bundle" in done.changed("localhost")
+    assert set(told.changed("localhost")) == set(done.changed("localhost"))
+    names = ["pure-1.0-py3-none-any.whl", *(f"native-1.0-cp{v}-cp{v}-manylinux_2_28_x86_64.whl" for v in (311, 313))]
+    assert sorted(path.name for path in (maker.folder / "wheels").iterdir()) == sorted(names)
+    assert maker.run(**packages).require_success().changed("localhost") == []
+
+    # What was altered is brought again, and the other architecture comes along.
+    (maker.folder / "wheels" / names[0]).write_bytes(b"altered")
+    maker.run(**packages, bundle_architecture="arm64").require_success()
+    assert (maker.folder / "wheels" / names[0]).read_bytes() == wheel("pure==1.0")
+    assert len(list((maker.folder / "wheels").iterdir())) == 5
+
+    failed = maker.run(**{**packages, "bundle_python_versions": ["3.12"]})
+    assert "Python 3.12: the wheels of " in failed.fault("localhost")
+    assert "No matching distribution found for native==1.0" in failed.fault("localhost")
+    failed = maker.run(**{**packages, "bundle_python_versions": ["three"]})
+    assert "bundle_python_versions=three has what is no version of Python" in failed.fault("localhost")
+
+
 def test_bad_choices_are_one_list_before_anything_is_there(maker: Maker) -> None:
     failed = maker.run(
         bundle_components=["kubectl", "helm", "nope", "kubelet", "mailpit"],
@@ -481,3 +522,44 @@ def test_a_host_without_any_network_lives_on_the_bundle(maker: Maker, bare: Site
     again = bare.play(**options).require_success()
     assert again.changed(machine.name) == []
     assert bare.origin.seen == []
+
+
+def test_a_host_without_an_index_has_its_python_from_the_bundle(
+    maker: Maker, bare: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real packages, from the index that pip is configured for here."""
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    here, there = bare.hosts[0], bare.hosts[2]  # Python 3.11 and 3.13
+    kind = {"x86_64": "amd64", "aarch64": "arm64"}[here.run("uname", "-m").stdout.strip()]
+    choices = {"bundle_components": ["kubectl"], "bundle_architecture": kind, "bundle_download_timeout": 60}
+    maker.run(**choices, bundle_python_versions=["3.13"]).require_success()
+    for machine in (here, there):
+        machine.run("rm", "-rf", "/srv/bundle")
+        machine.run("mkdir", "-p", "/srv")
+        machinery.run("docker", "cp", maker.folder, f"{machine.name}:/srv/bundle")
+        machine.write("/etc/pip.conf", "[global]\nindex-url = http://127.0.0.1:9/nowhere\n")
+    options: dict[str, Any] = {
+        "playbook": "host_python.yml",
+        "hosts": {machine.name: {} for machine in (here, there)},
+        "vigie_bundle_dir": "/srv/bundle",
+    }
+    try:
+        failed = bare.play(**options)
+        assert failed.fault(there.name) == ""
+        assert "vigie_bundle_dir=/srv/bundle has no wheels of aiohttp, " in failed.fault(here.name)
+        assert "for Python 3.11 on " in failed.fault(here.name)
+        assert failed.changed(here.name) == []
+        for machine, version in ((there, "3.13"), (here, "3.11")):
+            if machine is here:
+                maker.run(**choices, bundle_python_versions=["3.11", "3.13"]).require_success()
+                machinery.run("docker", "cp", f"{maker.folder}/wheels", f"{machine.name}:/srv/bundle")
+                bare.play(**options).require_success()
+            program = f"{STATE}/host_python/venv/bin/python"
+            script = "import docker, jmespath, kubernetes, sys; print('%d.%d' % sys.version_info[:2])"
+            assert machine.run(program, "-c", script).stdout.strip() == version
+        again = bare.play(**options).require_success()
+        assert [again.changed(machine.name) for machine in (here, there)] == [[], []]
+    finally:
+        for machine in (here, there):
+            machine.run("rm", "-rf", "/etc/pip.conf", "/srv/bundle", f"{STATE}/host_python")

@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,8 @@ def run(argv: Sequence[str | Path], folder: Path, timeout: float) -> Done:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=error,
-                env={**os.environ, "LC_ALL": "C"},
+                # What it downloads is to be seen growing there.
+                env={**os.environ, "LC_ALL": "C", "TMPDIR": str(folder)},
             )
         except (FileNotFoundError, PermissionError) as missing:
             raise CheckError(
@@ -302,13 +305,7 @@ class Wheel:
         wheels = list(folder.glob("*.whl"))
         if done.status == 0 and len(wheels) == 1 and sha256_of(wheels[0]) == self.sha256:
             return wheels[0], {}
-        if "No space left on device" in done.error:
-            raise disk_full(folder.parent)
-        if "No module named pip" in done.error:
-            raise CheckError(
-                "program_missing",
-                f"{self.python} has no pip; install its package, such as 'apt-get install python3-pip'.",
-            )
+        _require_pip_and_space(self.python, done, folder.parent)
         if "DO NOT MATCH THE HASHES" in done.error:
             raise CheckError(
                 "checksum_mismatch",
@@ -320,3 +317,125 @@ class Wheel:
             f"the wheel of {self.requirement} could not be downloaded ({_last_words(done.error)}); try "
             f"'{self.python} -m pip download --no-deps {self.requirement}', or configure another index for pip.",
         )
+
+
+def _require_pip_and_space(python: str, done: Done, folder: Path) -> None:
+    """Name the causes of a failure that have nothing to do with what was asked for."""
+    if "No space left on device" in done.error:
+        raise disk_full(folder)
+    if "No module named pip" in done.error:
+        raise CheckError(
+            "program_missing", f"{python} has no pip; install its package, such as 'apt-get install python3-pip'."
+        )
+
+
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+NEWEST_GLIBC = 36
+"""Minor version of the oldest C library among the hosts, that of Debian 12: wheels for an older one run there, for a newer one not."""
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """All packages of a list as wheels, for one Python on Linux, from the index that pip is configured for.
+
+    Args:
+        requirements: file with names, exact versions and SHA-256 of all of them.
+        python_version: the Python that they must fit, as 3.13.
+        architecture: amd64 or arm64.
+        python: the Python whose pip is used.
+        timeout: seconds that pip may stand still.
+
+    Raises:
+        CheckError: ``bad_option``.
+    """
+
+    requirements: Path
+    python_version: str
+    architecture: str
+    python: str = "python3"
+    timeout: float = 60
+
+    def __post_init__(self) -> None:
+        if not self.requirements.is_file():
+            raise CheckError("bad_option", f"requirements={self.requirements} is no file; give the path of the list.")
+        if not re.fullmatch(r"3\.\d+", self.python_version):
+            raise CheckError(
+                "bad_option", f"python_version={self.python_version} is no version of Python; write it like 3.13."
+            )
+        if self.timeout <= 0:
+            raise CheckError("bad_option", f"timeout={self.timeout} must be more than 0 seconds.")
+
+    def are_in(self, folder: Path) -> bool:
+        """Return whether a folder has all of them, with their hashes, as pip on a host without an index would find it.
+
+        Raises:
+            CheckError: ``program_missing``, ``disk_full``.
+        """
+        if not folder.is_dir():
+            return False
+        with tempfile.TemporaryDirectory() as scratch:
+            done = self._pip(Path(scratch), ["--isolated"], ["--no-index", f"--find-links={folder}"])
+            _require_pip_and_space(self.python, done, Path(scratch))
+            return done.status == 0
+
+    def bring(self, folder: Path) -> None:
+        """Download all of them to a folder; each gets its name there when all are complete and verified.
+
+        Raises:
+            CheckError: ``program_missing``, ``download_failed``, ``checksum_mismatch``, ``disk_full``, ``permission_denied``.
+        """
+        with _locked(folder):
+            scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".wheels.part-"))
+            try:
+                done = self._pip(scratch, [], [])
+                if done.status != 0:
+                    _require_pip_and_space(self.python, done, folder)
+                    raise self._failed(done)
+                for wheel in scratch.glob("*.whl"):
+                    wheel.chmod(0o644)
+                    wheel.replace(folder / wheel.name)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _pip(self, folder: Path, before: Sequence[str], after: Sequence[str]) -> Done:
+        machine = MACHINES[self.architecture]
+        names = [f"manylinux_2_{minor}" for minor in range(NEWEST_GLIBC, 4, -1)]
+        platforms = [f"--platform={name}_{machine}" for name in (*names, "manylinux2014", "linux")]
+        pip = [self.python, "-m", "pip", "--disable-pip-version-check", *before, "download", "--quiet", "--no-deps"]
+        fitting = ["--only-binary=:all:", "--implementation=cp", f"--python-version={self.python_version}", *platforms]
+        wanted = ["--require-hashes", "-r", str(self.requirements), f"--dest={folder}"]
+        return run([*pip, *fitting, *wanted, *after], folder, self.timeout)
+
+    def _failed(self, done: Done) -> CheckError:
+        what = f"the wheels of {self.requirements} for Python {self.python_version} on {self.architecture}"
+        if "DO NOT MATCH THE HASHES" in done.error:
+            package = re.search(r"^\s+([A-Za-z0-9._-]+)==\S+ from ", done.error, re.MULTILINE)
+            return CheckError(
+                "checksum_mismatch",
+                f"{what}: {package[1] if package else 'one'} is not among those with the SHA-256 of the list; look at what stands between with "
+                f"'{self.python} -m pip config list', or correct the list.",
+            )
+        return CheckError(
+            "download_failed",
+            f"{what} could not be downloaded ({_last_words(done.error)}); let pip reach its index, or configure another one for it.",
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make a folder, hold off other runs in it, and remove what an interrupted run left there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for leftover in folder.glob(".wheels.part-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield
+        finally:
+            os.close(descriptor)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise CheckError(
+            "permission_denied",
+            f"{folder} can't be written by user id {os.geteuid()} ({error.strerror}); check owner and mode with 'ls -ld {folder}'.",
+        ) from error

@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.vigie.observability.plugins.module_utils import fetching
 from ansible_collections.vigie.observability.plugins.module_utils.bundle import Destination
-from ansible_collections.vigie.observability.plugins.module_utils.fetching import Image, Wheel
+from ansible_collections.vigie.observability.plugins.module_utils.fetching import Image, Wheel, Wheels
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
 REF = "docker.io/axllent/mailpit:v1.30.5"
@@ -275,6 +277,113 @@ def test_impossible_options_of_a_wheel(requirement: str, sha256: str, timeout: f
     with pytest.raises(CheckError) as caught:
         Wheel(requirement, sha256, timeout=timeout)
     assert caught.value.reason == "bad_option"
+
+
+def package(folder: Path, name: str, *tags: str) -> str:
+    """Write wheels of a package for pip to find; return its line of the list."""
+    folder.mkdir(exist_ok=True)
+    sums = []
+    for tag in tags:
+        path = folder / f"{name}-1.0-{tag}.whl"
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            file.writestr(f"{name}-1.0.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+            file.writestr(f"{name}-1.0.dist-info/RECORD", "")
+        sums.append(f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
+    return f"{name}==1.0 {' '.join(sums)}\n"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Wheels]:
+    """Return a function that says which wheels are wanted of two packages, which pip finds in a folder."""
+    folder = tmp_path / "index"
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    native = [
+        f"cp{python}-cp{python}-manylinux_2_28_{machine}" for python in (311, 313) for machine in ("x86_64", "aarch64")
+    ]
+    lines = [package(folder, "pure", "py3-none-any"), package(folder, "native", *native, "cp313-cp313-win_amd64")]
+    (tmp_path / "list.txt").write_text("".join(lines))
+
+    def wheels(python_version: str = "3.13", architecture: str = "amd64", **options: Any) -> Wheels:
+        return Wheels(tmp_path / "list.txt", python_version, architecture, **{"python": sys.executable, **options})
+
+    return wheels
+
+
+def test_the_wheels_of_a_list_are_those_for_that_python_and_machine(
+    tmp_path: Path, index: Callable[..., Wheels]
+) -> None:
+    out = tmp_path / "out" / "wheels"
+    wheels = index()
+    assert not wheels.are_in(out)
+    wheels.bring(out)
+    assert wheels.are_in(out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "native-1.0-cp313-cp313-manylinux_2_28_x86_64.whl",
+        "pure-1.0-py3-none-any.whl",
+    ]
+    other = index("3.11", "arm64")
+    assert not other.are_in(out)
+    other.bring(out)
+    assert wheels.are_in(out) and other.are_in(out)
+    assert len(list(out.iterdir())) == 3
+
+
+def test_altered_wheels_are_no_wheels_and_are_brought_again(tmp_path: Path, index: Callable[..., Wheels]) -> None:
+    wheels = index()
+    wheels.bring(tmp_path / "out")
+    good = (tmp_path / "out" / "pure-1.0-py3-none-any.whl").read_bytes()
+    (tmp_path / "out" / "pure-1.0-py3-none-any.whl").write_bytes(good + b"x")
+    (tmp_path / "out" / ".wheels.part-killed").mkdir()
+    assert not wheels.are_in(tmp_path / "out")
+    wheels.bring(tmp_path / "out")
+    assert (tmp_path / "out" / "pure-1.0-py3-none-any.whl").read_bytes() == good
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_wheels_for_a_newer_c_library_are_none(tmp_path: Path, index: Callable[..., Wheels]) -> None:
+    line = package(tmp_path / "index", "newer", f"cp313-cp313-manylinux_2_{fetching.NEWEST_GLIBC + 1}_x86_64")
+    (tmp_path / "list.txt").write_text(line)
+    with pytest.raises(CheckError, match=r"newer==1\.0") as caught:
+        index().bring(tmp_path / "out")
+    assert caught.value.reason == "download_failed"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_another_wheel_than_the_lists_is_refused(tmp_path: Path, index: Callable[..., Wheels]) -> None:
+    (tmp_path / "list.txt").write_text(f"pure==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(CheckError, match="pure is not among those with the SHA-256 of the list") as caught:
+        index().bring(tmp_path / "out")
+    assert caught.value.reason == "checksum_mismatch"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [("python: No module named pip", "program_missing"), ("ERROR: No space left on device", "disk_full")],
+)
+def test_what_pip_lacks_is_named(
+    tmp_path: Path, index: Callable[..., Wheels], python: Callable[..., str], told: str, reason: str
+) -> None:
+    wheels = index(python=python(None, told, 1))
+    with pytest.raises(CheckError) as caught:
+        wheels.bring(tmp_path / "out")
+    assert caught.value.reason == reason
+    with pytest.raises(CheckError):
+        wheels.are_in(tmp_path / "out")
+
+
+def test_impossible_options_of_wheels(tmp_path: Path, index: Callable[..., Wheels]) -> None:
+    for options in ({"python_version": "3"}, {"timeout": 0}):
+        with pytest.raises(CheckError, match=next(iter(options))):
+            index(**options)
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(CheckError, match="taken"):
+        index().bring(tmp_path / "taken")
+    (tmp_path / "list.txt").unlink()
+    with pytest.raises(CheckError, match=r"list.txt is no file"):
+        index()
 
 
 def test_a_file_that_vanishes_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,12 @@ import yaml
 from ansible_collections.vigie.observability.plugins.module_utils import bundle as logic
 from ansible_collections.vigie.observability.plugins.module_utils import fetching
 from ansible_collections.vigie.observability.plugins.module_utils.bundle import Bundle
-from ansible_collections.vigie.observability.plugins.modules import bundle_manifest, image_archive, python_wheel
+from ansible_collections.vigie.observability.plugins.modules import (
+    bundle_manifest,
+    image_archive,
+    python_wheel,
+    python_wheels,
+)
 
 KUBECTL = {
     **{"name": "kubectl", "version": "1.10", "kind": "binary", "architecture": "amd64"},
@@ -159,6 +164,24 @@ def test_a_wheel_is_told_downloaded_and_then_there(
     assert run_main(python_wheel.main, arguments)["changed"] is True
     again = run_main(python_wheel.main, arguments)
     assert (again["changed"], again["diff"]["before"]) == (False, {"mode": "0644", "sha256": sha256})
+
+
+def test_wheels_are_told_downloaded_and_then_there(
+    tmp_path: Path, run_main: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = tmp_path / "wheels"
+    monkeypatch.setattr(fetching.Wheels, "are_in", lambda _wheels, folder: folder.exists())
+    monkeypatch.setattr(fetching.Wheels, "bring", lambda _wheels, folder: folder.mkdir())
+    (tmp_path / "list.txt").touch()
+    arguments = {"requirements": str(tmp_path / "list.txt"), "dest": str(dest), "python_version": "3.13"}
+    arguments["architecture"] = "amd64"
+    assert run_main(python_wheels.main, {**arguments, "_ansible_check_mode": True})["changed"] is True
+    assert not dest.exists()
+    done = run_main(python_wheels.main, arguments)
+    assert (done["changed"], done["path"], done["reason"]) == (True, str(dest), "ok")
+    assert run_main(python_wheels.main, arguments)["changed"] is False
+    failed = run_main(python_wheels.main, {**arguments, "python_version": "three"})
+    assert (failed["failed"], failed["reason"]) == (True, "bad_option")
 
 
 @pytest.mark.parametrize(
