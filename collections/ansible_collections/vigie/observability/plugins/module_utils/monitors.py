@@ -105,6 +105,7 @@ class Monitor:
         self._ends = 0.0
         self._object: _Object = {}
         self._prometheuses: list[_Object] = []
+        self._others: list[str] = []
         self._services: list[_Object] | None = None
         self._found_pods: dict[tuple[str, str], list[_Object]] = {}
 
@@ -173,6 +174,12 @@ class Monitor:
             if broken:
                 return broken
         return None
+
+    def _see(self, key: str, name: str) -> None:
+        """Add a name to what was found, once and not without end."""
+        names = self.seen.setdefault(key, [])
+        if name not in names and len(names) < _LISTED:
+            names.append(name)
 
     # --- questions ---
 
@@ -266,6 +273,7 @@ class Monitor:
                     f"The cluster has no object of kind Prometheus that could select {self}; {self._show('get prometheuses -A')}.",
                 )
         refusals = [self._refusal(candidate) for candidate in candidates]
+        self._others = [_full_name(one) for one, refusal in zip(candidates, refusals, strict=True) if refusal]
         self._prometheuses = [one for one, refusal in zip(candidates, refusals, strict=True) if not refusal]
         self.seen["prometheus"] = [_full_name(one) for one in self._prometheuses]
         if self._prometheuses:
@@ -433,24 +441,16 @@ class Monitor:
         )
 
     def _has_endpoints(self) -> Broken | None:
-        ready: set[str] = set()
         for endpoint in self._endpoints():
             wanted = str(endpoint.get("port") or "")
-            stories: list[Broken] = []
-            for service in self._with_port(wanted):
-                names, story = self._behind(service, wanted)
-                ready |= names
-                if not story:
-                    stories = []
-                    break
-                stories.append(story)
-            if stories:
-                return stories[0]
-        self.seen["ready"] = sorted(ready)[:_LISTED]
+            stories = [self._behind(service, wanted) for service in self._with_port(wanted)]
+            broken = [story for story in stories if story]
+            if broken and len(broken) == len(stories):
+                return broken[0]
         return None
 
-    def _behind(self, service: _Object, wanted: str) -> tuple[set[str], Broken | None]:
-        """Return the ready endpoints behind a port of a Service, or why there are none."""
+    def _behind(self, service: _Object, wanted: str) -> Broken | None:
+        """Return why there is no ready endpoint behind a port of a Service, or None when there is one."""
         namespace, name = _namespace(service), _name(service)
         spec = service.get("spec") or {}
         who = f"Service {namespace}/{name}"
@@ -460,37 +460,40 @@ class Monitor:
         portless = False
         ready: set[str] = set()
         for item in self._items(path, f"endpointslices.discovery.k8s.io -n {namespace}"):
-            endpoints = [
-                str((one.get("targetRef") or {}).get("name") or ", ".join(one.get("addresses") or []))
-                for one in item.get("endpoints") or []
+            with_port = any(not wanted or _means(wanted, port) for port in item.get("ports") or [])
+            for one in item.get("endpoints") or []:
+                known_as = str((one.get("targetRef") or {}).get("name") or ", ".join(one.get("addresses") or []))
                 # Not told means ready.
-                if (one.get("conditions") or {}).get("ready") is not False
-            ]
-            if any(not wanted or _means(wanted, port) for port in item.get("ports") or []):
-                ready.update(endpoints)
-            elif endpoints:
-                portless = True
+                if (one.get("conditions") or {}).get("ready") is False:
+                    self._see("not_ready", known_as)
+                elif with_port:
+                    ready.add(known_as)
+                    self._see("ready", known_as)
+                else:
+                    portless = True
         if ready:
-            return ready, None
+            return None
         if spec.get("type") == "ExternalName":
             hint = f"{who} is an ExternalName for {spec.get('externalName')}, which Prometheus finds no endpoints of; {show}."
-            return ready, ("no_endpoints", hint)
+            return "no_endpoints", hint
         if portless:
-            port = next((port for port in _ports(service) if not wanted or _means(wanted, port)), {})
-            hint = (
+            port = next((port for port in _ports(service) if not wanted or _means(wanted, port)), None)
+            if port is None:
+                return "port_unknown", f"{who} has no ports, so Prometheus makes no targets of it; {show}."
+            return (
+                "port_unknown",
                 f"Port {port.get('name') or port.get('port')} of {who} leads to targetPort {port.get('targetPort')}, which no "
-                f"container of its ready pods has; {show}."
+                f"container of its ready pods has; {show}.",
             )
-            return ready, ("port_unknown", hint)
         if not spec.get("selector"):
-            return ready, ("no_endpoints", f"{who} selects no pods, and nobody else wrote endpoints for it; {show}.")
+            return "no_endpoints", f"{who} selects no pods, and nobody else wrote endpoints for it; {show}."
         try:
-            return ready, self._unready(service)
+            return self._unready(service)
         except CheckError as error:
             if error.reason != "access_denied":
                 raise
             self._notes.append(error.hint.rstrip("."))
-            return ready, ("no_endpoints", f"{who} has no ready endpoint; {show}.")
+            return "no_endpoints", f"{who} has no ready endpoint; {show}."
 
     def _unready(self, service: _Object) -> Broken:
         """Return why a Service that selects pods has none that is ready."""
@@ -545,7 +548,10 @@ class Monitor:
                 if condition.get("type") == "Reconciled" and condition.get("status") != "True":
                     said.append(f"the operator says {condition.get('reason')}: {_short(str(condition.get('message')))}")
         if len(said) == 1:
-            said.append("the operator may not have written it, or the reloader may not have seen it")
+            said.append("the operator may not run or not watch this namespace, or the reloader may not have seen it")
+        if self._prometheuses and self._others:
+            selecting = _some([_full_name(one) for one in self._prometheuses])
+            said.append(f"only Prometheus {selecting} selects it, {_some(self._others)} doesn't")
         first = self._prometheuses[0] if self._prometheuses else None
         show = self._show(f"describe prometheus {_name(first)}", _namespace(first)) if first else self._show_monitor
         return "configuration_pending", f"{'; '.join(said)}; {show}."

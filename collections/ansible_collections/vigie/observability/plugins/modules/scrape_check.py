@@ -37,7 +37,7 @@ options:
     description:
       - The ServiceMonitor of the Prometheus operator that is expected to make the job's targets.
       - It is looked at only when too few targets are up at the end of O(timeout), and then link by link through the Kubernetes API, so that
-        RV(reason) is the first link that is broken. Nothing is changed.
+        RV(reason) is the first link that is broken. Nothing is changed. With O(expect=absent) it is left alone.
       - The user needs C(get) on servicemonitors and C(list) on prometheuses (with O(monitor.prometheus), C(get)), services, endpointslices
         and pods. With C(get) on namespaces and C(list) on events more is found. What may not be seen is skipped, and RV(hint) says so.
       - Needs PyYAML on the host that runs the module.

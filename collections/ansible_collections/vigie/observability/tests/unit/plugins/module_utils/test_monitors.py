@@ -206,6 +206,13 @@ def target(health: str = "up", job: str = "app", pool: str = POOL, error: str = 
     return Target({"job": job}, "http://10.0.0.9:5000/metrics", health, error, 999.0, "5s", pool)
 
 
+def test_pods_of_a_service_that_are_not_ready_are_observed(chain: Chain) -> None:
+    another = {"conditions": {"ready": False}, "targetRef": {"kind": "Pod", "name": "flask-2"}}
+    chain.objects["slice"]["endpoints"].append(another)
+    seen = chain.look().observed["monitor"]
+    assert (seen["ready"], seen["not_ready"]) == (["flask-1"], ["flask-2"])
+
+
 # --- when it is asked ---
 
 
@@ -448,6 +455,9 @@ def test_every_port(chain: Chain) -> None:
 def test_the_services_own_target_port(chain: Chain) -> None:
     chain.objects["slice"]["ports"] = None
     chain.broken("port_unknown", "Port metrics of Service vigie/flask leads to targetPort http, which no container")
+    chain.spec("monitor")["endpoints"] = [{"path": "/metrics"}]
+    chain.spec("service")["ports"] = []  # a headless Service may have none
+    chain.broken("port_unknown", "has no ports")
 
 
 # --- there are endpoints ---
@@ -561,6 +571,12 @@ def test_why_it_is_not_loaded(chain: Chain) -> None:
         "the operator says ReconciliationFailed: no such secret",
     )
     assert "reloader" not in chain.broken("configuration_pending", *words)
+
+
+def test_another_prometheus_may_be_meant(chain: Chain) -> None:
+    chain.prometheus.pools = []
+    chain.objects["other"] = thing("prometheuses", "other", "monitoring", spec={})
+    chain.broken("configuration_pending", "only Prometheus monitoring/main selects it, monitoring/other doesn't")
 
 
 def test_the_second_endpoint_is_not_loaded(chain: Chain) -> None:
