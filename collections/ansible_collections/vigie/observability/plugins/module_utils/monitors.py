@@ -10,6 +10,7 @@ asked is read-only, and what can't be asked is a note and no verdict.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -99,8 +100,8 @@ class Monitor:
         self.spec: _Object = {}  # of the ServiceMonitor
         self.seen: _Object = {}
         self._notes: list[str] = []
-        self._server: ApiServer | None = None
-        self._api: Api | None = None
+        self._server: ApiServer  # known once it was connected to
+        self._api: Api
         self._deadline = Deadline(0)
         self._ends = 0.0
         self._object: _Object = {}
@@ -139,13 +140,11 @@ class Monitor:
         self._deadline = deadline
         try:
             self._connect()
-            return self._walk() or self._loaded(prometheus, targets)
+            with contextlib.closing(self._api):
+                return self._walk() or self._loaded(prometheus, targets)
         except CheckError as error:
             self._notes.append(error.hint.rstrip("."))
             return None
-        finally:
-            if self._api:
-                self._api.close()
 
     def _connect(self) -> None:
         # What it takes costs time, and most checks never need it.
@@ -185,7 +184,6 @@ class Monitor:
 
     def _ask(self, path: str, what: str) -> _Object | None:
         """Return an object or a list, or None when there is no such thing; see Api.ask."""
-        assert self._api is not None
         left = self._ends - time.monotonic()
         if left <= 0:
             raise CheckError("timeout", "The API server is too slow to answer all questions in time", transient=True)
@@ -221,7 +219,6 @@ class Monitor:
         return self._found_pods[where]
 
     def _show(self, command: str, namespace: str | None = None) -> str:
-        assert self._server is not None
         where = f" -n {namespace}" if namespace else ""
         return f"see '{self._server.kubectl}{where} {command}'"
 
