@@ -15,6 +15,7 @@ NAMES = (
     "alerting_restart_rule",
     "alerting_restart_threshold",
     "alerting_restart_window",
+    "alerting_workload_threshold",
     "alerting_restart_for",
     "alerting_keep_firing_for",
     "alerting_seed_window",
@@ -35,6 +36,7 @@ def defaults() -> dict[str, Any]:
     kind = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))["alerting_kinds"]["process"]
     for name in ("keep_firing_for", "chain_jobs"):  # by the kind of platform
         values[f"alerting_{name}"] = kind[name]
+    values["alerting_workload_threshold"] = values["alerting_restart_threshold"]
     # The interval comes from the chosen profile.
     return {name: values[name] for name in NAMES} | {"alerting_evaluation_interval": "3s"}
 

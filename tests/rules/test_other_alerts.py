@@ -97,6 +97,60 @@ def test_third_party_rules_are_not_our_chain(promtool: Path, tmp_path: Path) -> 
     assert set(evaluated(promtool, tmp_path, FRESH | {others: "0x100 1x300"})) == {"Watchdog"}
 
 
+# Replicas of a workload. Samples are 3 s apart; each crash is one more restart.
+
+
+def replica(name: str, restarts: str, owner: str, kind: str = "ReplicaSet", born: int = -86400) -> dict[str, str]:
+    labels = f'namespace="vigie",pod="{name}",uid="{name}"'
+    return {
+        f'kube_pod_container_status_restarts_total{{{labels},container="flask-metrics"}}': restarts,
+        f"kube_pod_created{{{labels}}}": f"{born}x400",
+        f'kube_pod_owner{{{labels},owner_kind="{kind}",owner_name="{owner}",owner_is_controller="true"}}': "1x400",
+    }
+
+
+def workload_alerts(promtool: Path, directory: Path, *pods: dict[str, str]) -> list[tuple[int, int]]:
+    series = dict(FRESH)
+    for pod in pods:
+        series |= pod
+    # Once the window is behind, so that there is something to subtract.
+    found = evaluated(promtool, directory, series, alerting_restart_window="2m", alerting_keep_firing_for="3s")
+    assert "PodCrashLoop" not in found
+    return found.get("WorkloadCrashLoop", [])
+
+
+ONE_AT_600 = "7x200 8x200"
+TWO_FROM_600 = "7x200 8x3 9x196"
+
+
+def test_replicas_that_each_die_seldom_are_a_loop_of_the_workload(promtool: Path, tmp_path: Path) -> None:
+    pods = [replica(f"web-{number}", ONE_AT_600, "web-5d4c9") for number in range(3)]
+    [(first, last)] = workload_alerts(promtool, tmp_path, *pods)
+    assert 603 <= first <= 609
+    # The window of two minutes, and what an alert outlives its condition by.
+    assert 603 + 120 - 3 <= last <= 603 + 120 + 9
+
+
+def test_replicas_of_two_rollouts_are_one_workload(promtool: Path, tmp_path: Path) -> None:
+    old = replica("web-old", ONE_AT_600, "web-5d4c9")
+    assert workload_alerts(promtool, tmp_path, old, replica("web-new", TWO_FROM_600, "web-77f8b"))
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        [replica("web-1", ONE_AT_600, "web-5d4c9"), replica("web-2", ONE_AT_600, "web-5d4c9")],
+        [replica("web-1", TWO_FROM_600, "web-5d4c9"), replica("api-1", ONE_AT_600, "api-5d4c9")],
+        # Two DaemonSets whose names begin alike are two workloads.
+        [replica("a", TWO_FROM_600, "log-shipper", "DaemonSet"), replica("b", ONE_AT_600, "log-reader", "DaemonSet")],
+        [replica("web-1", "7x400", "web-5d4c9"), replica("web-2", "9x400", "web-5d4c9")],
+    ],
+    ids=["too few", "two workloads", "two daemons", "long ago"],
+)
+def test_what_is_no_loop_of_a_workload_is_silent(promtool: Path, tmp_path: Path, pods: list[dict[str, str]]) -> None:
+    assert workload_alerts(promtool, tmp_path, *pods) == []
+
+
 # The slow loop.
 
 EVERY_16_MINUTES = Pod("slow-960", life=960)

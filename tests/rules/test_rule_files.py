@@ -47,7 +47,7 @@ def test_prometheus_loads_every_rendering(promtool: Path, tmp_path: Path, choice
     path.write_text(render(**CHOICES[choice]), encoding="utf-8")
     result = check_rules(promtool, path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"SUCCESS: {8 if choice == 'no-jobs' else 10} rules found" in result.stdout
+    assert f"SUCCESS: {9 if choice == 'no-jobs' else 11} rules found" in result.stdout
 
 
 def test_a_wrong_duration_is_found_by_promtool(promtool: Path, tmp_path: Path) -> None:
@@ -90,6 +90,7 @@ def test_the_alerts_and_their_severities() -> None:
     severities = {name: rule["labels"]["severity"] for name, rule in rules(render()).items()}
     assert severities == {
         "PodCrashLoop": "critical",
+        "WorkloadCrashLoop": "warning",
         "PodSlowCrashLoop": "warning",
         "Watchdog": "none",
         **dict.fromkeys(CHAIN, "warning"),
