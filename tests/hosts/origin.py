@@ -26,6 +26,8 @@ TABLE: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parents[2] / "
     "vigie_versions"
 ]
 PROGRAMS = ("kubectl", "helm", "minikube")
+# What Minikube downloads itself, and the preflight asks for: nobody gets it here.
+ASKED = ("kubelet",)
 FAULTS = ("wrong", "short", "missing", "cut", "stalled", "slow", "redirected")
 
 KUBECTL = """#!/bin/sh
@@ -96,7 +98,7 @@ def table() -> dict[str, Any]:
 def published() -> dict[str, tuple[str, str, str]]:
     """Return host and path of each address, and what it gives."""
     found = {}
-    for name in PROGRAMS:
+    for name in (*PROGRAMS, *ASKED):
         entry = TABLE[name]
         for version in [entry["version"], *entry.get("others", {})]:
             for architecture, file in entry["architectures"].items():
@@ -116,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         fault, _slash, rest = self.path[1:].partition("/")
         key = self.server.origin.published.get(f"/{rest}")
         self.close_connection = True
-        if key is None or fault == "missing" or fault not in ("good", *FAULTS):
+        if key is None or key[0] in ASKED or fault == "missing" or fault not in ("good", *FAULTS):
             self.send_error(404)
             return
         if fault == "redirected":

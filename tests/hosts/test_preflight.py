@@ -53,10 +53,16 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "but preflight_releases has Debian 3.1",
             f"run 'sudo sysctl -w kernel.pid_max={1 << 60}'",
             "from which kubectl comes, is not reached: the connection is refused; let the host reach it",
+            f"from which kubelet {publishers.TABLE['kubelet']['version']} comes, is not reached: the connection is refused",
             "from which helm comes, answers 404",
             "from which minikube comes, is not reached: its name is not known to DNS",
             "https://127.0.0.1:1/v2/, from which an image comes, is not reached: the connection is refused",
         ],
+    ),
+    # A version that nobody publishes.
+    "unpublished": (
+        {"minikube_kubernetes_version": "1.35.99"},
+        ["/dl.k8s.io/release/v1.35.99/bin/linux/", "from which kubelet 1.35.99 comes, answers 404"],
     ),
     # One fault, and not one of each address behind it.
     "proxied": (
@@ -67,6 +73,34 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
 }
 SILENT: dict[str, dict[str, Any]] = {"good": {}}
+# Whether these are reached depends on where the tests run; whom they ask does not.
+ASKING: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "direct": (
+        {"vigie_mirrors": {}, "preflight_timeout": 1},
+        [
+            "dl.k8s.io",
+            "gcr.io",
+            "get.helm.sh",
+            "github.com",
+            "registry-1.docker.io",
+            "registry.k8s.io",
+            "storage.googleapis.com",
+        ],
+    ),
+    # Nothing goes past mirrors, and there is none for that archive.
+    "partly_mirrored": (
+        {"vigie_mirrors": {"registry.k8s.io": "127.0.0.1:1/k8s"}, "preflight_timeout": 1},
+        ["127.0.0.1:1", "dl.k8s.io", "gcr.io", "get.helm.sh", "github.com", "registry-1.docker.io"],
+    ),
+    "own_node_image": (
+        {
+            "vigie_mirrors": {"docker.io": "127.0.0.1:1"},
+            "preflight_timeout": 1,
+            "minikube_base_image": "mine.example/kicbase:v1",
+        },
+        ["127.0.0.1:1", "dl.k8s.io", "get.helm.sh", "github.com", "registry.k8s.io"],
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +119,6 @@ def run(folder: Path, origin: Origin, hosts: dict[str, dict[str, Any]], **variab
         **{f"{name}_bin_dir": str(folder / "bin") for name in publishers.PROGRAMS},
         "minikube_memory": 1800,
         "preflight_timeout": 5,
-        # Not asked here: whether this machine's own Docker and package sources are there.
-        "preflight_needs_apt": False,
         "vigie_mirrors": {
             **origin.mirrors("127.0.0.1"),
             **dict.fromkeys(("gcr.io", "registry.k8s.io", "docker.io"), registry),
@@ -97,10 +129,10 @@ def run(folder: Path, origin: Origin, hosts: dict[str, dict[str, Any]], **variab
     }
     playbook = REPOSITORY / "playbooks/host.yml"
     options = ("--tags", "preflight", "--check")
-    versions = publishers.table()
-    return play(
-        playbook, inventory(folder / "hosts.json", hosts, shared), *options, vigie_versions=versions, **variables
-    )
+    # Not asked here: whether this machine's own Docker and package sources are there.
+    variables |= {"preflight_docker_is_there": True, "preflight_needs_apt": False}
+    variables["vigie_versions"] = publishers.table()
+    return play(playbook, inventory(folder / "hosts.json", hosts, shared), *options, **variables)
 
 
 def listed(run: Run, host: str) -> list[str]:
@@ -122,7 +154,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Run:
     shell.write_text('#!/bin/sh\nexport http_proxy=http://me:secret@127.0.0.1:1 no_proxy=\nexec /bin/sh "$@"\n')
     shell.chmod(0o755)
     with socket.create_server(("", 0)) as busy:
-        hosts = {**{name: variables for name, (variables, _parts) in FAULTS.items()}, **SILENT}
+        hosts = {**{name: variables for name, (variables, _parts) in (FAULTS | ASKING).items()}, **SILENT}
         done = run(folder, origin, hosts, busy_port=busy.getsockname()[1])
     assert {path.name for path in folder.iterdir()} == {"hosts.json", "shell"}
     return done
@@ -150,6 +182,15 @@ def test_what_will_be_used_is_said_before(told: Run) -> None:
     assert list(words) == ["host", "size", "docker", "kubectl", "helm", "minikube", "image", "from", "asked"]
     assert publishers.TABLE["helm"]["version"] in words["helm"]
     assert "127.0.0.1:" in words["asked"]
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_whoever_has_what_a_new_cluster_needs_is_asked(told: Run, name: str) -> None:
+    (said,) = [
+        event["message"] for event in told.events if event["host"] == name and event["task"] == "What will be used"
+    ]
+    (asked,) = [line.split(maxsplit=1)[1] for line in said.splitlines() if line.startswith("asked")]
+    assert asked.split(", ") == ASKING[name][1]
 
 
 def test_a_dead_proxy_is_the_one_fault_and_its_password_is_not_told(told: Run) -> None:
