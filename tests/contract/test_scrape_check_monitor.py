@@ -211,7 +211,7 @@ CASES: dict[str, tuple[Callable[[Links], None], str, list[str]]] = {
     "configuration_pending": (well, "late", ["Prometheus has no job serviceMonitor/vigie/late/0 yet", "describe prometheus main"]),
     "exporter_down": (well, "down", ["connection refused"]),
     "target_dropped": (well, "dropped", ["Relabelling drops all 1 targets"]),
-    "too_few_targets": (well, "quiet", ["Job serviceMonitor/vigie/quiet/0 of ServiceMonitor vigie/quiet", "auth can-i list endpointslices"]),
+    "too_few_targets": (well, "quiet", ["Job serviceMonitor/vigie/quiet/0 of ServiceMonitor vigie/quiet", "auth can-i list endpoints"]),
     "too_few_targets of another service": (well, "older", ["discovers no target"]),
     "too_few_targets by another label": (well, "misnamed", ["label job is flask and not flask-metrics"]),
 }  # fmt: skip

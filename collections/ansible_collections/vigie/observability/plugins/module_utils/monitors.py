@@ -630,8 +630,12 @@ class Monitor:
         if not self._prometheuses or not self._services:
             return ""
         one = self._prometheuses[0]
-        account = f"{_namespace(one)}:{(one.get('spec') or {}).get('serviceAccountName') or 'default'}"
-        command = f"auth can-i list endpointslices --as system:serviceaccount:{account}"
+        spec = one.get("spec") or {}
+        account = f"{_namespace(one)}:{spec.get('serviceAccountName') or 'default'}"
+        # The operator's default is the older kind, which clusters keep beside the slices.
+        role = self.spec.get("serviceDiscoveryRole") or spec.get("serviceDiscoveryRole")
+        kind = "endpointslices" if role == "EndpointSlice" else "endpoints"
+        command = f"auth can-i list {kind} --as system:serviceaccount:{account}"
         return f"it may lack the permission, {self._show(command, _namespace(self._services[0]))}"
 
 

@@ -181,7 +181,7 @@ class Chain:
         class Local(Monitor):
             def _connect(self) -> None:
                 self._server = SimpleNamespace(kubectl="kubectl --context lab", secrets=frozenset({"t0ken"}))  # type: ignore[assignment]
-                self._keep_secret(self._server.secrets)  # type: ignore[union-attr]
+                self._keep_secret(self._server.secrets)
                 self._api = chain.api  # type: ignore[assignment]
 
         monitor = Local(self.option, self.secrets.update)
@@ -665,7 +665,11 @@ def test_another_label_job(chain: Chain) -> None:
 def test_no_target_is_discovered(chain: Chain) -> None:
     hint = chain.look().hint
     assert f"Job {POOL} of ServiceMonitor vigie/flask-monitor is configured but discovers no target" in hint
-    assert "auth can-i list endpointslices --as system:serviceaccount:monitoring:prom" in hint
+    assert "-n vigie auth can-i list endpoints --as system:serviceaccount:monitoring:prom" in hint
+    chain.spec("prometheus")["serviceDiscoveryRole"] = "EndpointSlice"
+    assert "auth can-i list endpointslices --as" in chain.look().hint
+    chain.spec("monitor")["serviceDiscoveryRole"] = "Endpoints"
+    assert "auth can-i list endpoints --as" in chain.look().hint
 
 
 def test_dropped_targets(chain: Chain) -> None:
