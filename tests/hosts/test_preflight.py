@@ -129,8 +129,8 @@ def run(folder: Path, origin: Origin, hosts: dict[str, dict[str, Any]], **variab
     }
     playbook = REPOSITORY / "playbooks/host.yml"
     options = ("--tags", "preflight", "--check")
-    # Not asked here: whether this machine's own Docker and package sources are there.
-    variables |= {"preflight_docker_is_there": True, "preflight_needs_apt": False}
+    # Not asked here: this machine's package sources, and what its own Docker has.
+    variables |= {"preflight_docker_is_there": True, "preflight_needs_apt": False, "preflight_docker_tags": []}
     variables["vigie_versions"] = publishers.table()
     return play(playbook, inventory(folder / "hosts.json", hosts, shared), *options, **variables)
 
