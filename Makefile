@@ -57,7 +57,8 @@ bench: bootstrap-dev ## measure: restart -> mail, a check against ping, a reques
 lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go on, or change only what differs)
 	@$(BIN)/python lab/build.py --root "$(VIGIE_LAB_DIR)" $(LAB_ARGS)
 
-e2e: lab bootstrap-dev ## a real Kubernetes from that bundle: built, checked, stopped, started, removed
+e2e: lab bootstrap-dev ## a real Kubernetes from that bundle, and the lab on it: built, checked, drilled, stopped, started, removed
+	@VIGIE_REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/charts
 	@$(BIN)/molecule test -s cluster
 
 dashboards: bootstrap-dev ## write the dashboards' JSON from dashboards/ (tests compare the two)

@@ -1,7 +1,8 @@
-"""The application's objects for a cluster, and what is said when its pods don't become ready."""
+"""The application's objects for a cluster, and what is said when pods don't become ready."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ REPOSITORY = Path(__file__).parents[2]
 ROLE = REPOSITORY / "roles" / "app"
 ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
 ENVIRONMENT.filters["to_json"] = json.dumps
+ENVIRONMENT.filters["flatten"] = lambda lists: list(itertools.chain(*lists))
 ENVIRONMENT.filters["dict2items"] = lambda value, key, item: [{key: k, item: v} for k, v in value.items()]
 
 
-def render(name: str, **variables: Any) -> str:
-    template = ENVIRONMENT.from_string((ROLE / "templates" / name).read_text())
+def render(name: str, *, role: Path = ROLE, **variables: Any) -> str:
+    template = ENVIRONMENT.from_string((role / "templates" / name).read_text())
     values = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     values |= {"vigie_namespace": "lab", "app_name": "flask-metrics", "app_labels": {"app": "flask"}}
     return template.render(values | variables)
@@ -30,7 +32,7 @@ def objects() -> dict[str, dict[str, Any]]:
         "app_image_node": {"status": {"id": "sha256:0"}},
         "app_environment": {"APP_THREADS": "8"},
     }
-    return {name: yaml.safe_load(render(f"{name}.yml.j2", **values)) for name in ("namespace", "deployment", "service")}
+    return {name: yaml.safe_load(render(f"{name}.yml.j2", **values)) for name in ("deployment", "service")}
 
 
 def test_the_service_finds_the_pods_by_label_and_port() -> None:
@@ -43,8 +45,7 @@ def test_the_service_finds_the_pods_by_label_and_port() -> None:
     (container,) = pod["spec"]["containers"]
     assert (port["name"], port["port"]) == ("metrics", 80)
     assert [(each["name"], each["containerPort"]) for each in container["ports"]] == [(port["targetPort"], 5000)]
-    assert {each["metadata"].get("namespace", "lab") for each in made.values()} == {"lab"}
-    assert made["namespace"]["metadata"]["name"] == "lab"
+    assert {each["metadata"]["namespace"] for each in made.values()} == {"lab"}
 
 
 def test_the_pods_may_do_nothing_that_they_need_not() -> None:
@@ -70,7 +71,7 @@ def test_the_user_of_the_pods_is_that_of_the_image() -> None:
 
 
 def container(**parts: Any) -> dict[str, Any]:
-    return {"image": "flask-metrics:0", "ready": False, "restartCount": 0, "state": {}, "lastState": {}, **parts}
+    return {"name": "flask-metrics", "ready": False, "restartCount": 0, "state": {}, "lastState": {}, **parts}
 
 
 def pod(*containers: dict[str, Any], conditions: list[dict[str, Any]] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -80,11 +81,18 @@ def pod(*containers: dict[str, Any], conditions: list[dict[str, Any]] | None = N
     }
 
 
-def fault(*pods: dict[str, Any], conditions: list[dict[str, Any]] | None = None) -> str:
+def warning(kind: str, name: str, message: str) -> dict[str, Any]:
+    return {"type": "Warning", "message": message, "involvedObject": {"kind": kind, "name": name}}
+
+
+def fault(*pods: dict[str, Any], events: list[dict[str, Any]] | None = None) -> str:
     text = render(
         "rollout_fault.j2",
-        app_pods={"resources": list(pods)},
-        app_deployment={"resources": [{"status": {"conditions": conditions or []}}]},
+        role=REPOSITORY / "roles" / "cluster",
+        cluster_trouble={"results": [{"resources": list(pods)}, {"resources": events or []}]},
+        cluster_workloads={"Deployment": ["flask-metrics"]},
+        cluster_namespace="lab",
+        cluster_rollout_seconds=90,
     )
     return " ".join(text.split())
 
@@ -97,16 +105,16 @@ UNSCHEDULED = {
     "reason": "Unschedulable",
     "message": "0/1 nodes: Too many pods",
 }
-QUOTA = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}
+PROBE = warning("Pod", "flask-metrics-abc", "Readiness probe failed: HTTP probe failed with statuscode: 503")
 
 
 @pytest.mark.parametrize(
-    ("pods", "conditions", "parts"),
+    ("pods", "events", "parts"),
     [
         (
             [pod(container(state={"waiting": {"reason": "ErrImageNeverPull", "message": "not present"}}))],
             [],
-            ["flask-metrics-abc with flask-metrics:0 waits: ErrImageNeverPull (not present)."],
+            ["Pod flask-metrics-abc, container flask-metrics waits: ErrImageNeverPull (not present)."],
         ),
         (
             [pod(container(state=BACK_OFF, lastState=ENDED, restartCount=4))],
@@ -114,17 +122,28 @@ QUOTA = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota:
             ["CrashLoopBackOff (back-off 40s), restarted 4 times, last after exit code 2: APP_PORT is 'x'."],
         ),
         ([pod(container(state=ENDED))], [], ["ended: Error, exit code 2."]),
-        ([pod(container(state={"running": {}}))], [], ["runs, but /readyz does not answer with 200."]),
+        (
+            [pod(container(state={"running": {}}))],
+            [PROBE],
+            [
+                "runs, but is not ready.",
+                "Last warning: Readiness probe failed: HTTP probe failed with statuscode: 503.",
+            ],
+        ),
         ([pod(conditions=[UNSCHEDULED])], [], ["flask-metrics-abc is not scheduled: 0/1 nodes: Too many pods."]),
-        ([], [QUOTA], ["It has no pod.", "No pod can be made: exceeded quota: small."]),
-        ([pod(container(state=BACK_OFF), deletionTimestamp="2026-11-24T00:00:00Z")], [], ["It has no pod."]),
+        (
+            [],
+            [warning("ReplicaSet", "flask-metrics-1", "exceeded quota: small")],
+            ["There is no pod in namespace lab.", "ReplicaSet flask-metrics-1: exceeded quota: small."],
+        ),
+        ([pod(container(state=BACK_OFF), deletionTimestamp="2026-11-24T00:00:00Z")], [], ["There is no pod"]),
     ],
     ids=["image", "crash-loop", "ended", "not-ready", "unscheduled", "quota", "going"],
 )
-def test_what_keeps_a_pod_is_named(pods: list[Any], conditions: list[Any], parts: list[str]) -> None:
-    text = fault(*pods, conditions=conditions)
-    assert text.startswith("The Deployment lab/flask-metrics did not become available within 90 s.")
-    assert text.endswith("Look with 'kubectl -n lab describe pod -l app=flask'.")
+def test_what_keeps_a_pod_is_named(pods: list[Any], events: list[Any], parts: list[str]) -> None:
+    text = fault(*pods, events=events)
+    assert text.startswith("flask-metrics did not become ready within 90 s.")
+    assert text.endswith("Look with 'kubectl -n lab describe pods'.")
     for part in parts:
         assert part in text
 

@@ -189,7 +189,7 @@ def test_nothing_hides_a_metric_that_is_gone() -> None:
 def test_the_charts_values_are_those_of_the_chart() -> None:
     (table,) = (REPOSITORY / "tests/charts").glob("kube-prometheus-stack-*.keys.tsv")
     known = {line.split("\t")[0] for line in table.read_text().splitlines()}
-    values = yaml.safe_load((ROLE / "vars/main.yml").read_text())["dashboards_chart_values"]
+    values = yaml.safe_load((ROLE / "vars/main.yml").read_text())["dashboards_chart_grafana"]
 
     def paths(value: Any, at: str) -> list[str]:
         if at in known or not isinstance(value, dict):
