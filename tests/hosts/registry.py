@@ -28,6 +28,9 @@ from vigielab import archive  # noqa: E402 - after the path to it
 PACKAGES = ("docker-registry", "skopeo", "libgpgme11", "libassuan0", "libdevmapper1.02.1")
 """Those of this distribution, with the libraries that a small machine lacks."""
 DEADLINE = 30
+USER = ("lab", "secret")
+HASH = "$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+"""bcrypt of the password."""
 
 
 def missing() -> str:
@@ -78,6 +81,10 @@ class Registry:
     address: str
     skopeo: Path
     log: Path
+
+    def pushes(self) -> list[str]:
+        """Return the addresses to which something was sent, in their order."""
+        return re.findall(r'"(?:POST|PUT|PATCH) (/v2/\S+) HTTP', self.log.read_text())
 
     def requests(self) -> list[str]:
         """Return the addresses that were asked for, in their order."""
@@ -132,14 +139,16 @@ class Registry:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Registry]:
-    """Run an empty registry on a free port of this machine; it is gone afterwards."""
+def serving(folder: Path, *, login: bool = False) -> Iterator[Registry]:
+    """Run an empty registry on a free port of this machine, for everybody or for USER alone; it is gone afterwards."""
     home = folder / "home"
     (home / ".config/containers").mkdir(parents=True)
     (folder / "config.yml").write_text(
         f"version: 0.1\nlog: {{accesslog: {{disabled: false}}}}\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
         "http: {addr: '127.0.0.1:0'}\n"
+        + (f"auth: {{htpasswd: {{realm: test, path: {folder}/users}}}}\n" if login else "")
     )
+    (folder / "users").write_text(f"{USER[0]}:{HASH}\n")
     log = folder / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Look at a host and at what it reaches, and print what was found as JSON. Changes nothing.
 
-The one argument is JSON: ``origins``, a list of {name, url, and registry where every answer is good}; ``registries``, a list of host[:port]; ``apt``, whether the
-package sources count too; ``paths``, whose free space is wanted; ``sysctls``, names; ``ports``, numbers that must be free;
-``timeout``, seconds that each answer may take. Needs nothing but the standard library of Python 3.8 or newer.
+The one argument is JSON: ``origins``, a list of {name, url} and, where every answer is good, {registry: true}, or with a {remedy} of
+their own; ``registries``, a list of host[:port]; ``apt``, whether the package sources count too; ``paths``, whose free space is
+wanted; ``sysctls``, names; ``ports``, numbers that must be free; ``timeout``, seconds that each answer may take. Needs nothing but
+the standard library of Python 3.8 or newer.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def look(wanted: Mapping[str, Any]) -> dict[str, Any]:
     # Docker Hub's registry has another name than its images.
     hubs = {"docker.io": "registry-1.docker.io"}
     origins = [
-        *({"name": one["name"], "url": one["url"], "registry": one.get("registry", False)} for one in wanted["origins"]),
+        *wanted["origins"],
         *(
             {"name": "an image", "url": f"https://{hubs.get(one, one)}/v2/", "registry": True}
             for one in wanted["registries"]
