@@ -139,7 +139,7 @@ def test_the_rules_are_loaded_by_prometheus(objects: list[dict[str, Any]], tmp_p
     path.write_text(json.dumps(rule["spec"]))
     result = check_rules(find_promtool(), path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "SUCCESS: 10 rules found" in result.stdout
+    assert "SUCCESS: 11 rules found" in result.stdout
     alerts = [each for group in rule["spec"]["groups"] for each in group["rules"]]
     assert len({each["annotations"]["rules"] for each in alerts}) == 1
     assert "{{ $labels.namespace }}" in alerts[0]["annotations"]["summary"]

@@ -142,4 +142,6 @@ def test_collections_used_are_required() -> None:
     used = set()
     for path in [*REPOSITORY.glob("roles/*/tasks/**/*.yml"), *REPOSITORY.glob("playbooks/**/*.yml")]:
         used |= set(re.findall(r"^\s+(?:- )?([a-z_]+\.[a-z_]+)\.[a-z0-9_]+:", path.read_text(), re.MULTILINE))
+    # Callbacks are used by the configuration alone.
+    used |= set(re.findall(r"\b([a-z_]+\.[a-z_]+)\.profile_", (REPOSITORY / "ansible.cfg").read_text()))
     assert used - {"ansible.builtin", "vigie.observability"} == required
