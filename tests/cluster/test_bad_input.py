@@ -56,3 +56,12 @@ def test_nothing_was_applied_by_halves(lab: Lab) -> None:
     assert "namespace/elsewhere" not in namespaces
     for part in ("mail", "monitoring"):
         assert lab.part(part).changed == 0
+
+
+def test_a_whole_run_refuses_before_any_part_is_brought(lab: Lab) -> None:
+    run = lab.play(
+        "playbooks/site.yml", "--tags=app,mail,dashboards,monitoring,alerting", monitoring_namespace="elsewhere"
+    )
+    assert run.status != 0 and "monitoring_namespace=elsewhere: the cluster has this stack already" in run.output
+    assert run.changed == 0
+    assert "namespace/elsewhere" not in lab.kubectl("get", "namespaces", "--output=name").split()
