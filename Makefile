@@ -52,7 +52,7 @@ lint: bootstrap-dev ## ansible-lint, yamllint, ruff, mypy, specs = defaults
 	@tools/lint.sh
 
 bench: bootstrap-dev ## measure: restart -> mail, a check against ping, a request of the application
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go on, or change only what differs)
 	@$(BIN)/python lab/build.py --root "$(VIGIE_LAB_DIR)" $(LAB_ARGS)

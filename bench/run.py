@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Measure Vigie: the way from a restart to its mail, a check beside ping, and a request of the application.
 
-Builds labs of its own in temporary folders, one for each profile, and removes them. Prints each figure beside its bound and
-ends with 1 when one is exceeded.
+Builds labs of its own in temporary folders, one for each profile, and removes them. With --inventory it measures the lab that is there instead,
+on a cluster: drills with each profile, a run with nothing to change, and the memory of every pod. Prints each figure beside its bound and ends
+with 1 when one is exceeded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +28,8 @@ BOUNDS = {"standard": (8.0, 12.0), "fast": (4.0, 7.0)}
 """Profile to the p50 and p95, in seconds, that the way from the last restart to its mail may take."""
 CHECK_BOUND = 1.5
 """A check that already holds may take this many times as long as ``ansible.builtin.ping``."""
+RERUN_BOUND = 60.0
+"""Seconds that a run of the site with nothing to change may take on a cluster."""
 PORTS = ("prometheus", "alertmanager", "node_exporter", "supervisor_exporter", "app", "smtp")
 
 
@@ -46,6 +50,8 @@ def free_ports(count: int) -> list[int]:
 class Lab:
     """A lab in a temporary state directory."""
 
+    inventory = REPOSITORY / "inventory" / "embedded"
+
     def __init__(self, profile: str) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="vigie-bench-"))
         self.out = self.state / "out"
@@ -55,13 +61,9 @@ class Lab:
         if packages.is_dir():
             shutil.copytree(packages, self.state / "packages", symlinks=True)
 
-    def play(self, playbook: str, **extra: Any) -> None:
-        """Run a playbook; leave with its output when it fails."""
-        command = [
-            str(Path(sys.executable).parent / "ansible-playbook"),
-            "-i",
-            str(REPOSITORY / "inventory" / "embedded"),
-        ]
+    def play(self, playbook: str, *options: str, **extra: Any) -> str:
+        """Run a playbook and return what it prints; leave with that when it fails."""
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.inventory), *options]
         command += ["-e", json.dumps({**self.extra, **extra}), str(REPOSITORY / playbook)]
         environment = {
             **os.environ,
@@ -74,11 +76,45 @@ class Lab:
         )
         if done.returncode != 0:
             raise SystemExit(f"{playbook} failed:\n{done.stdout[-4000:]}{done.stderr[-1000:]}")
+        return done.stdout
 
     def remove(self) -> None:
         """Stop and remove everything."""
         self.play("playbooks/teardown.yml")
         shutil.rmtree(self.state)
+
+
+class Cluster(Lab):
+    """The lab of an inventory with a cluster, as it is.
+
+    Args:
+        inventory: of one host.
+    """
+
+    def __init__(self, inventory: Path) -> None:
+        self.inventory = inventory
+        self.state = STATE
+        self.out = Path(tempfile.mkdtemp(prefix="vigie-bench-"))
+        self.extra = {"vigie_out_dir": str(self.out)}
+
+    def choose(self, profile: str) -> None:
+        """Give the lab a profile."""
+        self.extra["vigie_profile"] = profile
+        self.play("site.yml", "--tags=monitoring,alerting")
+
+    def remove(self) -> None:
+        """Give the lab its own profile back; the reports go."""
+        del self.extra["vigie_profile"]
+        self.play("site.yml", "--tags=monitoring,alerting")
+        shutil.rmtree(self.out)
+
+    def get(self, *words: str) -> Any:
+        """Ask the cluster."""
+        command = ["kubectl", f"--kubeconfig={self.state / 'kubeconfig'}", "get", *words]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}: {done.stderr}")
+        return json.loads(done.stdout)
 
 
 def seconds_between(report: dict[str, Any]) -> float:
@@ -127,17 +163,79 @@ def bench_checks(lab: Lab) -> bool:
     return holds
 
 
+def bench_rerun(lab: Cluster) -> bool:
+    """Print the time of a run with nothing to change, split by role; return whether the bound holds and nothing changed."""
+    began = time.monotonic()
+    said = lab.play("site.yml")
+    seconds = time.monotonic() - began
+    holds = seconds <= RERUN_BOUND and "changed=0 " in said
+    print(said[said.index("ROLES RECAP") :])
+    print(
+        f"  site.yml with nothing to change {seconds:.0f} s (bound {RERUN_BOUND:.0f}): {'holds' if holds else 'EXCEEDED'}\n"
+    )
+    return holds
+
+
+def bytes_of(quantity: str) -> float:
+    """Return the bytes of a quantity of memory as Kubernetes writes it."""
+    for unit, size in (("Ki", 2**10), ("Mi", 2**20), ("Gi", 2**30), ("k", 1e3), ("M", 1e6), ("G", 1e9)):
+        if quantity.endswith(unit):
+            return float(quantity.removesuffix(unit)) * size
+    return float(quantity)
+
+
+def bench_memory(lab: Cluster) -> bool:
+    """Print the memory of every container beside its request and limit, in MiB; return whether all are below their limits."""
+    specs = {
+        (pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"]): container.get("resources", {})
+        for pod in lab.get("pods", "--all-namespaces", "--output=json")["items"]
+        for container in pod["spec"]["containers"]
+    }
+    print(f"  {'memory, MiB':<74}{'rss':>7}{'working':>9}{'request':>9}{'limit':>7}")
+    holds, total = True, 0.0
+    for node in lab.get("nodes", "--output=json")["items"]:
+        summary = lab.get(f"--raw=/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary")
+        for pod in sorted(summary["pods"], key=lambda one: (one["podRef"]["namespace"], one["podRef"]["name"])):
+            for container in pod.get("containers", []):
+                key = (pod["podRef"]["namespace"], pod["podRef"]["name"], container["name"])
+                memory = container.get("memory", {})
+                working, rss = memory.get("workingSetBytes", 0), memory.get("rssBytes", 0)
+                total += working
+                bounds = [specs.get(key, {}).get(kind, {}).get("memory") for kind in ("requests", "limits")]
+                request, limit = (f"{bytes_of(bound) / 2**20:.0f}" if bound else "-" for bound in bounds)
+                holds = holds and (not bounds[1] or working < bytes_of(bounds[1]))
+                print(f"  {'/'.join(key):<74}{rss / 2**20:>7.0f}{working / 2**20:>9.0f}{request:>9}{limit:>7}")
+    print(f"  all of them {total / 2**20:.0f} MiB: {'below their limits' if holds else 'A LIMIT IS REACHED'}\n")
+    return holds
+
+
 def bench_application() -> bool:
     """Print the cost of a request; return whether its bounds hold."""
     print("A request of the application", flush=True)
     return subprocess.run([sys.executable, str(REPOSITORY / "app" / "bench.py")], check=False).returncode == 0
 
 
+def bench_cluster(inventory: Path, profiles: list[str], drills: int) -> list[bool]:
+    """Measure the lab on a cluster; return whether each bound holds."""
+    lab = Cluster(inventory)
+    results = [bench_rerun(lab), bench_memory(lab)]
+    try:
+        for profile in profiles:
+            lab.choose(profile)
+            results.append(bench_drills(profile, drills, lab))
+    finally:
+        lab.remove()
+    return results
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drills", type=int, default=10, help="drills for each profile (default: %(default)s)")
     parser.add_argument("--profile", choices=sorted(BOUNDS), action="append", help="only this profile (repeatable)")
+    parser.add_argument("--inventory", type=Path, help="measure the lab on the cluster of this inventory")
     args = parser.parse_args()
+    if args.inventory:
+        return 0 if all(bench_cluster(args.inventory, args.profile or sorted(BOUNDS, reverse=True), args.drills)) else 1
     results = [bench_application()]
     for profile in args.profile or sorted(BOUNDS, reverse=True):
         lab = Lab(profile)
