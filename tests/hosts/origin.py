@@ -26,8 +26,8 @@ TABLE: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parents[2] / "
     "vigie_versions"
 ]
 PROGRAMS = ("kubectl", "helm", "minikube")
-# What Minikube downloads itself, and the preflight asks for: nobody gets it here.
-ASKED = ("kubelet",)
+# What Minikube and Helm download themselves, and the preflight asks for: nobody gets it here.
+ASKED = ("kubelet", "kube-prometheus-stack")
 FAULTS = ("wrong", "short", "missing", "cut", "stalled", "slow", "redirected")
 
 KUBECTL = """#!/bin/sh
@@ -98,7 +98,10 @@ def table() -> dict[str, Any]:
 def published() -> dict[str, tuple[str, str, str]]:
     """Return host and path of each address, and what it gives."""
     found = {}
-    for name in (*PROGRAMS, *ASKED):
+    chart = TABLE["kube-prometheus-stack"]
+    url = urlsplit(chart["repository"])
+    found[f"/{url.netloc}{url.path}/index.yaml"] = ("kube-prometheus-stack", chart["version"], "")
+    for name in (*PROGRAMS, "kubelet"):
         entry = TABLE[name]
         for version in [entry["version"], *entry.get("others", {})]:
             for architecture, file in entry["architectures"].items():

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import origin as publishers
 import pytest
@@ -14,6 +15,7 @@ from machines import inventory
 from origin import Origin
 from plays import REPOSITORY, Run, play
 
+REGISTRIES = ("gcr.io", "registry.k8s.io", "docker.io", "quay.io")
 FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     # What is wrong with the choices of several roles.
     "chosen": (
@@ -64,6 +66,23 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"minikube_kubernetes_version": "1.35.99"},
         ["/dl.k8s.io/release/v1.35.99/bin/linux/", "from which kubelet 1.35.99 comes, answers 404"],
     ),
+    # Where the parts on the cluster come from.
+    "lab": (
+        {
+            "vigie_whole_lab": True,
+            "vigie_mirrors": "{{ good_mirrors | combine({'quay.io': '127.0.0.1:1', chart_origin: missing[chart_origin]}) }}",
+        },
+        [
+            "https://127.0.0.1:1/v2/, from which an image comes, is not reached: the connection is refused",
+            "/index.yaml, from which the chart comes, answers 404",
+        ],
+    ),
+    "lab_with_own_chart": (
+        {"vigie_whole_lab": True, "monitoring_chart": "http://127.0.0.1:1/stack-1.0.0.tgz"},
+        [
+            "from which the chart comes, is not reached: the connection is refused; let the host reach it, or correct monitoring_chart."
+        ],
+    ),
     # One fault, and not one of each address behind it.
     "proxied": (
         {"ansible_shell_executable": "{{ proxied_shell }}"},
@@ -72,7 +91,12 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
 }
-SILENT: dict[str, dict[str, Any]] = {"good": {}}
+SILENT: dict[str, dict[str, Any]] = {
+    "good": {},
+    "good_lab": {"vigie_whole_lab": True},
+    # Nobody asks for a file.
+    "good_lab_with_own_chart": {"vigie_whole_lab": True, "monitoring_chart": "/srv/stack-1.0.0.tgz"},
+}
 # Whether these are reached depends on where the tests run; whom they ask does not.
 ASKING: dict[str, tuple[dict[str, Any], list[str]]] = {
     "direct": (
@@ -100,6 +124,39 @@ ASKING: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["127.0.0.1:1", "dl.k8s.io", "get.helm.sh", "github.com", "registry.k8s.io"],
     ),
+    "lab_direct": (
+        {"vigie_whole_lab": True, "vigie_mirrors": {}, "preflight_timeout": 1},
+        [
+            "dl.k8s.io",
+            "gcr.io",
+            "get.helm.sh",
+            "github.com",
+            "prometheus-community.github.io",
+            "quay.io",
+            "registry-1.docker.io",
+            "registry.k8s.io",
+            "storage.googleapis.com",
+        ],
+    ),
+    # The node knows no mirror of a part of a registry.
+    "lab_partly_mirrored": (
+        {
+            "vigie_whole_lab": True,
+            "vigie_mirrors": {"quay.io": "127.0.0.1:1", "registry.k8s.io/kube-state-metrics": "127.0.0.1:2"},
+            "preflight_timeout": 1,
+            "monitoring_chart": "oci://mine.example/charts/kube-prometheus-stack",
+        },
+        [
+            "127.0.0.1:1",
+            "dl.k8s.io",
+            "gcr.io",
+            "get.helm.sh",
+            "github.com",
+            "mine.example",
+            "registry-1.docker.io",
+            "registry.k8s.io",
+        ],
+    ),
 }
 
 
@@ -111,6 +168,7 @@ def origin() -> Iterator[Origin]:
 
 def run(folder: Path, origin: Origin, hosts: dict[str, dict[str, Any]], **variables: Any) -> Run:
     registry = origin.addresses["127.0.0.1"].removeprefix("http://")
+    mirrors = {**origin.mirrors("127.0.0.1"), **dict.fromkeys(REGISTRIES, registry)}
     shared = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
@@ -119,10 +177,9 @@ def run(folder: Path, origin: Origin, hosts: dict[str, dict[str, Any]], **variab
         **{f"{name}_bin_dir": str(folder / "bin") for name in publishers.PROGRAMS},
         "minikube_memory": 1800,
         "preflight_timeout": 5,
-        "vigie_mirrors": {
-            **origin.mirrors("127.0.0.1"),
-            **dict.fromkeys(("gcr.io", "registry.k8s.io", "docker.io"), registry),
-        },
+        "vigie_mirrors": mirrors,
+        "good_mirrors": mirrors,
+        "chart_origin": "https://" + urlsplit(publishers.TABLE["kube-prometheus-stack"]["repository"]).netloc,
         "missing": origin.mirrors("127.0.0.1", "missing"),
         "proxied_shell": str(folder / "shell"),
         "vigie_mirrors_registry": registry,
