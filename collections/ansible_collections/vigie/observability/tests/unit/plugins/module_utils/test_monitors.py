@@ -110,7 +110,7 @@ class FakeApi:
         parts = url.path.strip("/").split("/")
         rest = parts[2 if parts[0] == "api" else 3 :]
         if self.error:
-            raise self.error
+            raise self.error  # pylint: disable=raising-bad-type
         if not rest:
             return {"resources": [{"name": kind} for kind in sorted(self.kinds)]} if self.kinds else None
         namespace = None
