@@ -226,6 +226,8 @@ def test_a_failed_download_leaves_the_older_file(run: Run, server: Server, dest:
 
 
 def test_nobody_listens(run: Run, server: Server, dest: Path) -> None:
+    # While the loop still waits for a connection the kernel takes one.
+    server.shutdown()
     server.server_close()
     result = run(url=f"{server.url}/helm", sha256=sha256(PROGRAM))
     assert result["reason"] == "download_failed"
