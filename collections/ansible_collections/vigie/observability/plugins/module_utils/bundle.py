@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import ConnectionError as UrlsError
 from ansible.module_utils.urls import open_url
+from ansible_collections.vigie.observability.plugins.module_utils.action import require_timeout
 from ansible_collections.vigie.observability.plugins.module_utils.packages import disk_full
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
@@ -437,8 +438,7 @@ class Upstream:
             )
         if not SHA256.fullmatch(self.sha256):
             raise CheckError("bad_option", f"sha256={self.sha256} is not 64 hex digits in lower case.")
-        if self.timeout <= 0:
-            raise CheckError("bad_option", f"timeout={self.timeout} must be more than 0 seconds.")
+        require_timeout(self.timeout)
 
     def download(self, into: BinaryIO) -> None:
         """Write the content to a file, verified at the end.

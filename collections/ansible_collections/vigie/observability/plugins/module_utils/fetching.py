@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.vigie.observability.plugins.module_utils.action import require_timeout
 from ansible_collections.vigie.observability.plugins.module_utils.bundle import SHA256, sha256_of
 from ansible_collections.vigie.observability.plugins.module_utils.packages import disk_full
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
@@ -163,8 +164,7 @@ class Image:
                 raise CheckError("bad_option", f"{name}={value} is no image; write it like quay.io/name/image:v1.0.0.")
         if self.digest and not DIGEST.fullmatch(self.digest):
             raise CheckError("bad_option", f"digest={self.digest} is not sha256: and 64 hex digits in lower case.")
-        if self.timeout <= 0:
-            raise CheckError("bad_option", f"timeout={self.timeout} must be more than 0 seconds.")
+        require_timeout(self.timeout)
 
     @property
     def repository(self) -> str:
@@ -280,8 +280,7 @@ class Wheel:
             )
         if not SHA256.fullmatch(self.sha256):
             raise CheckError("bad_option", f"sha256={self.sha256} is not 64 hex digits in lower case.")
-        if self.timeout <= 0:
-            raise CheckError("bad_option", f"timeout={self.timeout} must be more than 0 seconds.")
+        require_timeout(self.timeout)
 
     def make(self, folder: Path) -> tuple[Path, dict[str, str]]:
         """Download the wheel to a folder, verified. Return it, and nothing to record.
@@ -362,8 +361,7 @@ class Wheels:
             raise CheckError(
                 "bad_option", f"python_version={self.python_version} is no version of Python; write it like 3.13."
             )
-        if self.timeout <= 0:
-            raise CheckError("bad_option", f"timeout={self.timeout} must be more than 0 seconds.")
+        require_timeout(self.timeout)
 
     def are_in(self, folder: Path) -> bool:
         """Return whether a folder has all of them, with their hashes, as pip on a host without an index would find it.

@@ -91,6 +91,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vigie.observability.plugins.module_utils.action import run_action
 from ansible_collections.vigie.observability.plugins.module_utils.content import content_hash, selected_files
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
@@ -102,7 +103,7 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
     root = Path(params["path"]).absolute()
     files = selected_files(root, params["patterns"])
     sha256 = content_hash(root, files, params["extra"])
-    return {"hash": sha256[: params["length"]], "sha256": sha256, "files": files}
+    return {"changed": False, "hash": sha256[: params["length"]], "sha256": sha256, "files": files}
 
 
 def main() -> None:
@@ -115,15 +116,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    failure: CheckError | None = None
-    try:
-        result = run(module.params)
-    except CheckError as error:
-        failure = error
-    # Not in the handler: there, fail_json would show a traceback beside the sentence.
-    if failure:
-        module.fail_json(msg=failure.hint, reason=failure.reason, hint=failure.hint)
-    module.exit_json(changed=False, reason="ok", hint="", **result)
+    run_action(module, lambda: run(module.params))
 
 
 if __name__ == "__main__":

@@ -136,8 +136,10 @@ hint:
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vigie.observability.plugins.module_utils.action import run_action
 from ansible_collections.vigie.observability.plugins.module_utils.packages import PackageFolder, Unpacked
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
@@ -178,22 +180,13 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    failure: CheckError | None = None
-    try:
+
+    def act() -> dict[str, Any]:
         done = run(module)
-    except CheckError as error:
-        failure = error
-    # Not in the handler: there, fail_json would show a traceback beside the sentence.
-    if failure:
-        module.fail_json(msg=failure.hint, reason=failure.reason, hint=failure.hint)
-    module.exit_json(
-        changed=done.changed,
-        path=str(Path(module.params["dest"]).absolute() / module.params["name"]),
-        folder=done.folder,
-        version=done.version,
-        reason="ok",
-        hint="",
-    )
+        path = Path(module.params["dest"]).absolute() / module.params["name"]
+        return {"changed": done.changed, "path": str(path), "folder": done.folder, "version": done.version}
+
+    run_action(module, act)
 
 
 if __name__ == "__main__":

@@ -86,14 +86,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vigie.observability.plugins.module_utils.action import require_timeout, run_action
 from ansible_collections.vigie.observability.plugins.module_utils.pushing import Push, connect, login_for
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
 
 def run(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Push the image unless the registry has it, and return the result."""
-    if params["timeout"] <= 0:
-        raise CheckError("bad_option", f"timeout={params['timeout']} must be more than 0 seconds.")
+    require_timeout(params["timeout"])
     client = connect(params["timeout"])
     name = params["name"]
     login = login_for(name.partition("/")[0], Path(params["login"]) if params["login"] else None)
@@ -123,14 +123,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    failure: CheckError | None = None
-    try:
-        result = run(module.params, check_mode=module.check_mode)
-    except CheckError as error:
-        failure = error
-    if failure:
-        module.fail_json(msg=failure.hint, reason=failure.reason, hint=failure.hint)
-    module.exit_json(reason="ok", hint="", **result)
+    run_action(module, lambda: run(module.params, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

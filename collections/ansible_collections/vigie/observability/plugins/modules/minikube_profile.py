@@ -193,6 +193,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vigie.observability.plugins.module_utils.action import run_action
 from ansible_collections.vigie.observability.plugins.module_utils.minikube import (
     Outcome,
     Profile,
@@ -306,23 +307,18 @@ def main() -> None:
         supports_check_mode=True,
     )
     began = time.monotonic()
-    failure: CheckError | None = None
-    try:
+
+    def act() -> dict[str, Any]:
         outcome = run(module.params, check_mode=module.check_mode)
-    except CheckError as error:
-        failure = error
-    # Not in the handler: there, fail_json would show a traceback beside the sentence.
-    if failure:
-        module.fail_json(msg=failure.hint, reason=failure.reason, hint=failure.hint)
-    module.exit_json(
-        changed=outcome.action != "none",
-        action=outcome.action,
-        note=outcome.note,
-        observed=outcome.seen.summary(),
-        elapsed=round(time.monotonic() - began, 3),
-        reason="ok",
-        hint="",
-    )
+        return {
+            "changed": outcome.action != "none",
+            "action": outcome.action,
+            "note": outcome.note,
+            "observed": outcome.seen.summary(),
+            "elapsed": round(time.monotonic() - began, 3),
+        }
+
+    run_action(module, act)
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vigie.observability.plugins.module_utils.action import run_action
 from ansible_collections.vigie.observability.plugins.module_utils.fetching import MACHINES, Wheels
-from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
 
 
 def run(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -120,14 +120,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    failure: CheckError | None = None
-    try:
-        result = run(module.params, check_mode=module.check_mode)
-    except CheckError as error:
-        failure = error
-    if failure:
-        module.fail_json(msg=failure.hint, reason=failure.reason, hint=failure.hint)
-    module.exit_json(reason="ok", hint="", **result)
+    run_action(module, lambda: run(module.params, check_mode=module.check_mode))
 
 
 if __name__ == "__main__":
