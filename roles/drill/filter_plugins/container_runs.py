@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.vigie.observability.plugins.module_utils.timestamps import parse_time
 
 Run = dict[str, Any]
 """started and exited in Unix seconds, and exit_reason; None where it isn't known or didn't happen."""
@@ -21,7 +21,7 @@ def unix_seconds(text: str) -> float:
         AnsibleFilterError: it is no such time.
     """
     try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+        return parse_time(text)
     except ValueError as error:
         raise AnsibleFilterError(f"{text!r} is no time such as 2026-01-31T12:00:00Z") from error
 
