@@ -103,7 +103,7 @@ def test_what_changed_is_built_and_loaded_and_nothing_else(lab: Lab) -> None:
     assert lab.minikube.images == {f"docker.io/library/{name}": lab.docker.image(name)}
     assert lab.minikube.files == []
     kept = sorted(path.name for path in (lab.state / "app_image").iterdir())
-    assert kept == ["base.json", f"built_{name.partition(':')[2]}"]
+    assert kept == ["base_python.json", f"built_{name.partition(':')[2]}"]
 
     second = recap(lab.play(INSTALL))
     assert (second["failed"], second["changed"]) == (0, 0)

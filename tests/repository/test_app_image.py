@@ -10,7 +10,8 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "app"
 DOCKERFILE = (APP / "Dockerfile").read_text()
-PATTERNS = yaml.safe_load((REPOSITORY / "roles/app_image/vars/main.yml").read_text())["app_image_patterns"]
+MAKINGS = yaml.safe_load((REPOSITORY / "roles/app_image/vars/main.yml").read_text())["app_image_makings"]
+PATTERNS = MAKINGS["flask"]["patterns"]
 
 
 def copied() -> set[str]:

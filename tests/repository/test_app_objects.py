@@ -22,14 +22,14 @@ ENVIRONMENT.filters["dict2items"] = lambda value, key, item: [{key: k, item: v} 
 def render(name: str, *, role: Path = ROLE, **variables: Any) -> str:
     template = ENVIRONMENT.from_string((role / "templates" / name).read_text())
     values = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    values |= {"vigie_namespace": "lab", "app_name": "flask-metrics", "app_labels": {"app": "flask"}}
+    values |= {"vigie_namespace": "lab", "app_workload": "flask", "app_labels": {"app": "flask"}}
+    values |= {"app_workloads": {"flask": {"name": "flask-metrics"}}}
     return template.render(values | variables)
 
 
 def objects() -> dict[str, dict[str, Any]]:
     values = {
-        "app_image_ref": "flask-metrics:0123456789ab",
-        "app_image_node": {"status": {"id": "sha256:0"}},
+        "app_workload_image": {"name": "flask-metrics:0123456789ab", "id": "sha256:0"},
         "app_environment": {"APP_THREADS": "8"},
     }
     return {name: yaml.safe_load(render(f"{name}.yml.j2", **values)) for name in ("deployment", "service")}
