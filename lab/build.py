@@ -25,12 +25,12 @@ from vigielab.steps import LabError, Workshop, clock, digest
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Program -> Debian package that has it.
-PROGRAMS = {"mmdebstrap": "mmdebstrap", "gcc": "gcc", "mvn": "maven", "javac": "default-jdk-headless"}
+PROGRAMS = {"mmdebstrap": "mmdebstrap", "gcc": "gcc", "mvn": "maven", "javac": "default-jdk-headless", "npm": "npm"}
 FILES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "/usr/include/stdlib.h": "libc6-dev",
 }
-GIGABYTES = {"cluster": 16, "monitoring": 8}
+GIGABYTES = {"cluster": 16, "monitoring": 8, "telemetry": 8}
 """Disk that a build from nothing takes, of each part."""
 GIGABYTES_OF_ALL = 28
 
@@ -152,7 +152,7 @@ def main() -> int:
     try:
         if unknown := [word for word in args.only if word not in known and word not in plan.PARTS]:
             raise LabError(
-                f"--only {' '.join(unknown)}: not known; choose {' or '.join(plan.PARTS)}, or of: {', '.join(sorted(known))}."
+                f"--only {' '.join(unknown)}: not known; choose {', '.join(plan.PARTS)}, or of: {', '.join(sorted(known))}."
             )
         if args.jobs < 1:
             raise LabError(f"--jobs {args.jobs}: at least one program must be compiled at once.")

@@ -24,7 +24,10 @@ def test_an_unknown_component_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--root", tmp_path / "lab", "--only", "cluster", "grafana") == 1
-    assert "--only grafana: not known; choose cluster or monitoring, or of: alertmanager, " in capsys.readouterr().err
+    assert (
+        "--only grafana: not known; choose cluster, monitoring, telemetry, or of: alertmanager, "
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "lab").exists()
 
 

@@ -34,6 +34,7 @@ PARTS = {
         *("alertmanager", "kube-state-metrics", "mailpit", "node-exporter", "prometheus"),
         *("prometheus-config-reloader", "prometheus-operator"),
     ),
+    "telemetry": ("elasticsearch", "jaeger", "node", "opentelemetry-collector"),
 }
 """Names for several components, in the order in which a host needs them."""
 
@@ -55,6 +56,13 @@ ROOTS = (
         packages="python3 python3-pip ca-certificates",
         hook="python.sh",
         needs=("python-packages",),
+    ),
+    Root(
+        name="nodejs-root",
+        variant="essential",
+        packages="libstdc++6 ca-certificates",
+        hook="nodejs.sh",
+        needs=("node-packages",),
     ),
     Root(
         name="elasticsearch-root",
@@ -84,7 +92,7 @@ def steps(architecture: str) -> dict[str, Step]:
     found = [golang.toolchain(table["go"]["version"])]
     for module in known.values():
         found += [golang.fetch(module), *golang.programs(module)]
-    found += [_kicbase_files(known["minikube"]), _python_packages(table["python"]["version"])]
+    found += [_kicbase_files(known["minikube"]), _python_packages(table["python"]["version"]), _node_packages()]
     found += [_elasticsearch_jars(table["elasticsearch"]["version"]), _crds(known["prometheus-operator"])]
     found += [root.step(architecture) for root in ROOTS]
     found += [_chart(name, table[name]["version"]) for name in CHARTS]
@@ -180,6 +188,23 @@ def _python_packages(version: str) -> Step:
         pip_install(job, requirements, job.out / "packages", "--only-binary=:all:", f"--python-version={version}")
 
     return Step(name="python-packages", make=make, recipe=version, files=(requirements,), lane="fetch", listed=False)
+
+
+def _node_packages() -> Step:
+    """Node.js and npm themselves, and the requirements of the second service, each as its lock file pins it."""
+    sources = {"runtime": LAB / "node", "catalog": REPOSITORY / "app" / "catalog"}
+    names = ("package.json", "package-lock.json", ".npmrc")
+
+    def make(job: Job) -> None:
+        for name, source in sources.items():
+            folder = job.out / name
+            folder.mkdir()
+            for file in names:
+                shutil.copyfile(source / file, folder / file)
+            job.run(["npm", "ci", "--silent", "--omit=dev", "--cache", job.root / "npm"], cwd=folder, attempts=3)
+
+    files = tuple(source / name for source in sources.values() for name in names)
+    return Step(name="node-packages", make=make, recipe=names, files=files, lane="fetch", listed=False)
 
 
 def _elasticsearch_jars(version: str) -> Step:

@@ -23,7 +23,7 @@ def render(name: str, *, role: Path = ROLE, **variables: Any) -> str:
     template = ENVIRONMENT.from_string((role / "templates" / name).read_text())
     values = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     values |= {"vigie_namespace": "lab", "app_workload": "flask", "app_labels": {"app": "flask"}}
-    values |= {"app_workloads": {"flask": {"name": "flask-metrics"}}}
+    values |= {"app_workloads": {"flask": {"name": "flask-metrics", "port": 5000}}}
     return template.render(values | variables)
 
 
