@@ -63,7 +63,9 @@ def serve(app: Flask, listener: socket.socket) -> None:
     """
     service = service_of(app)
     sockets: dict[int, Any] = {}
-    server = create_server(app, map=sockets, sockets=[listener], threads=service.settings.threads)
+    settings = service.settings
+    # The name is what spans call the server; with a socket of ours waitress would say waitress.invalid.
+    server = create_server(app, map=sockets, sockets=[listener], threads=settings.threads, server_name=settings.host)
     deadline = float("inf")
 
     def stop(signum: int, frame: object) -> None:
@@ -81,7 +83,15 @@ def serve(app: Flask, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     if service.phase == "starting":
         service.phase = "ready"
-    service.log.write("info", "listening", host=host, port=port, pid=os.getpid(), traces=service.settings.traces)
+    service.log.write(
+        "info",
+        "listening",
+        host=host,
+        port=port,
+        pid=os.getpid(),
+        traces=settings.traces,
+        catalog_url=settings.catalog_url,
+    )
     # Not server.run(): it ends only by an exception out of the signal handler and then answers nothing any more.
     while service.phase != "stopping" or (_busy(server) and time.monotonic() < deadline):
         wasyncore.loop(timeout=1.0, use_poll=True, map=sockets, count=1)

@@ -76,6 +76,18 @@ class Tracing:
         span = self._tracer.start_span(method, parent, trace.SpanKind.SERVER, attributes)
         return context.attach(trace.set_span_in_context(span, parent))
 
+    def call(self, method: str, url: str, host: str, port: int, run_id: str | None) -> Call:
+        """Start the span of a request to another service, as a child of the current span."""
+        attributes: dict[str, str | int] = {
+            "http.request.method": method,
+            "url.full": url,
+            "server.address": host,
+            "server.port": port,
+        }
+        if run_id:
+            attributes["vigie.run_id"] = run_id
+        return Call(self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=attributes))
+
     def answered(self, method: str, route: str | None, status: int) -> None:
         """Complete the current span with what is known once there is a response."""
         span = trace.get_current_span()
@@ -118,6 +130,25 @@ class Tracing:
 
     def _failed(self, sender: Flask, exception: BaseException) -> None:
         trace.get_current_span().record_exception(exception)
+
+
+class Call:
+    """The client span of one request to another service."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+        self.headers: dict[str, str] = {}
+        """What makes the other service's span a child of this one; to be sent with the request."""
+        propagate.inject(self.headers, trace.set_span_in_context(span))
+
+    def end(self, status: int | None, kind: str | None = None, description: str | None = None) -> None:
+        """End the span, as an error if there is a ``kind`` of error."""
+        if status is not None:
+            self._span.set_attribute("http.response.status_code", status)
+        if kind is not None:
+            self._span.set_attribute("error.type", kind)
+            self._span.set_status(trace.StatusCode.ERROR, description)
+        self._span.end()
 
 
 def _set_route(span: trace.Span, method: str, route: str | None) -> None:

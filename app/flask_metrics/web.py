@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask import Flask, Response, has_request_context, request
 
+from .catalog import Catalog, CatalogError
 from .config import Settings
 from .logs import JsonLog
 from .metrics import KNOWN_METHODS, OTHER_METHOD, UNMATCHED_ROUTE, RequestMetrics
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from .tracing import Tracing
 
 RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
-RUN_ID_HEADER = "HTTP_X_VIGIE_RUN_ID"
+RUN_ID_HEADER = "X-Vigie-Run-Id"
 # Scrapes and probes: measuring, logging or tracing them would drown the traffic that people look for.
 QUIET_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 CRASH_EXIT_CODE = 1
-CRASH_FLUSH_SECONDS = 2.0
+CRASH_FLUSH_SECONDS = 1.0
 
+_RUN_ID_VARIABLE = "HTTP_" + RUN_ID_HEADER.upper().replace("-", "_")
+_TRACE_HEADERS = {"HTTP_TRACEPARENT": "traceparent", "HTTP_TRACESTATE": "tracestate"}
 _STARTED = "flask_metrics.started"
 _RUN_ID = "flask_metrics.run_id"
 
@@ -39,6 +42,7 @@ class Service:
     log: JsonLog
     metrics: RequestMetrics | None
     tracing: Tracing | None
+    catalog: Catalog | None = None
     phase: str = "starting"
     """One of ``starting``, ``ready``, ``stopping``; only the second one is ready to serve."""
 
@@ -76,7 +80,10 @@ def create_app(settings: Settings | None = None, log: JsonLog | None = None) -> 
 
         tracing = Tracing(app, settings.service_name)
     metrics = RequestMetrics() if settings.metrics else None
-    service = Service(settings, log or JsonLog(), metrics, tracing)
+    catalog = None
+    if settings.catalog_url:
+        catalog = Catalog(settings.catalog_url, settings.catalog_timeout_ms / 1000)
+    service = Service(settings, log or JsonLog(), metrics, tracing, catalog)
     app.extensions["flask_metrics"] = service
     _add_routes(app, service)
     _observe(app, service)
@@ -84,8 +91,11 @@ def create_app(settings: Settings | None = None, log: JsonLog | None = None) -> 
 
 
 def _add_routes(app: Flask, service: Service) -> None:
-    def greeting() -> dict[str, str]:
-        return {"message": "Hello from Vigie", "service": service.settings.service_name}
+    def greeting() -> dict[str, Any]:
+        answer: dict[str, Any] = {"message": "Hello from Vigie", "service": service.settings.service_name}
+        if service.catalog:
+            answer["catalog"] = _ask(service.catalog, service)
+        return answer
 
     def healthz() -> dict[str, str]:
         return {"status": "alive"}
@@ -110,6 +120,31 @@ def _add_routes(app: Flask, service: Service) -> None:
     add("/crash", crash, "GET", "POST")
     if service.metrics:
         add("/metrics", exposition)
+
+
+def _ask(catalog: Catalog, service: Service) -> dict[str, Any]:
+    """Ask the catalogue within the request being served; one that is down is logged, traced and part of the answer."""
+    environ = request.environ
+    run_id = environ.get(_RUN_ID)
+    call = None
+    if service.tracing:
+        call = service.tracing.call("GET", catalog.url, catalog.host, catalog.port, run_id)
+        headers = dict(call.headers)
+    else:
+        # No part of the trace, but no end of it either.
+        headers = {name: environ[variable] for variable, name in _TRACE_HEADERS.items() if variable in environ}
+    if run_id:
+        headers[RUN_ID_HEADER] = run_id
+    try:
+        items = catalog.items(headers)
+    except CatalogError as error:
+        if call:
+            call.end(error.status, error.kind, str(error))
+        service.log.write("error", f"catalog {catalog.url} is unavailable: {error}", **service.request_fields())
+        return {"status": "unavailable"}
+    if call:
+        call.end(200)
+    return {"status": "ok", "items": items}
 
 
 def _crash(service: Service) -> NoReturn:
@@ -176,7 +211,7 @@ def _observe(app: Flask, service: Service) -> None:
     inner: WSGIApplication = app.wsgi_app
 
     def observed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        run_id = environ.get(RUN_ID_HEADER)
+        run_id = environ.get(_RUN_ID_VARIABLE)
         if run_id and not RUN_ID.fullmatch(run_id):
             run_id = None
         if run_id:

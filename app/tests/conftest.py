@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -75,7 +79,7 @@ class Collector:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = _body(self)
                 collector.requests.append(ExportTraceServiceRequest.FromString(body))
                 self.send_response(200 if self.path == "/v1/traces" else 404)
                 self.send_header("Content-Length", "0")
@@ -115,6 +119,18 @@ class Collector:
         self._server.server_close()
 
 
+def _body(handler: BaseHTTPRequestHandler) -> bytes:
+    """Read what was sent, in one piece or, as OpenTelemetry for JavaScript does, in chunks."""
+    if "Content-Length" in handler.headers:
+        return handler.rfile.read(int(handler.headers["Content-Length"]))
+    body = b""
+    while size := int(handler.rfile.readline(), 16):
+        body += handler.rfile.read(size)
+        handler.rfile.readline()
+    handler.rfile.readline()
+    return body
+
+
 def _attributes(pairs: Any) -> dict[str, Any]:
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
 
@@ -127,33 +143,40 @@ def collector() -> Iterator[Collector]:
 
 
 class Child:
-    """The service in a process of its own, on a free port."""
+    """A service in a process of its own, on a free port."""
 
-    def __init__(self, env: dict[str, str], code: str | None = None) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], directory: Path | None = None) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("APP_", "OTEL_"))}
         self.process = subprocess.Popen(
-            [sys.executable, *(["-c", code] if code else ["-m", "flask_metrics"])],
-            env={**inherited, "PYTHONPATH": str(APP_DIR), "APP_PORT": "0", **env},
+            command,
+            cwd=directory,
+            env={**inherited, "APP_PORT": "0", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def wait_until_listening(self) -> dict[str, Any]:
+    def read_line(self) -> dict[str, Any]:
+        """Wait for the next log line."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line, self.process.communicate(timeout=WAIT)[1]
-        listening: dict[str, Any] = json.loads(line)
+        fields: dict[str, Any] = json.loads(line)
+        return fields
+
+    def wait_until_listening(self) -> dict[str, Any]:
+        listening = self.read_line()
         self.port = int(listening["port"])
         return listening
 
     def request(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> HTTPResponse:
-        """Send one request on a connection of its own; the response has been read (``body``)."""
+        """Send one request on a connection of its own; the response has been read (``body``, ``json()``)."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
         try:
             connection.request(method, path, headers=headers or {})
             response = connection.getresponse()
             response.body = response.read()  # type: ignore[attr-defined]
+            response.json = lambda: json.loads(response.body)  # type: ignore[attr-defined]
             return response
         finally:
             connection.close()
@@ -170,15 +193,70 @@ class Child:
 
 
 @pytest.fixture
-def start_child() -> Iterator[Callable[..., Child]]:
-    """Factory of child processes; takes environment variables and the optional ``code`` to run instead."""
+def children() -> Iterator[list[Child]]:
+    """Processes that end with the test."""
     children: list[Child] = []
-
-    def start(code: str | None = None, **env: str) -> Child:
-        child = Child(env, code)
-        children.append(child)
-        return child
-
-    yield start
+    yield children
     for child in children:
         child.close()
+
+
+@pytest.fixture
+def start_child(children: list[Child]) -> Callable[..., Child]:
+    """Factory of Flask services; takes environment variables and the optional ``code`` to run instead."""
+
+    def start(code: str | None = None, **env: str) -> Child:
+        command = [sys.executable, *(["-c", code] if code else ["-m", "flask_metrics"])]
+        children.append(Child(command, {"PYTHONPATH": str(APP_DIR), **env}))
+        return children[-1]
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def catalog_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalogue as its image has it: a copy of the code beside the packages.
+
+    The packages are brought once for each lock file and kept below `~/.cache/vigie`. Without Node.js these tests are
+    skipped; where it is there, packages that can't be brought are a failure.
+    """
+    source = APP_DIR / "catalog"
+    if not shutil.which("node"):
+        pytest.skip("Node.js is not installed, and the catalogue is a Node.js service")
+    if not shutil.which("npm"):
+        pytest.fail("Node.js is installed, but not npm, which brings the catalogue's packages; install it")
+    listed = [source / name for name in (".npmrc", "package.json", "package-lock.json")]
+    version = subprocess.run(["node", "--version"], capture_output=True, check=True).stdout
+    digest = hashlib.sha256(b"\0".join([version, *(path.read_bytes() for path in listed)])).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    packages = cache / "vigie" / "catalog" / digest[:16]
+    if not packages.exists():
+        packages.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=packages.parent))
+        for path in listed:
+            shutil.copy(path, partial)
+        result = subprocess.run(["npm", "ci"], cwd=partial, capture_output=True, text=True, timeout=600, check=False)
+        if result.returncode != 0:
+            shutil.rmtree(partial)
+            pytest.fail(f"npm ci in app/catalog ended with {result.returncode}: {result.stderr[-2000:]}")
+        # The name exists only when all packages do; of two that bring them at a time the first one stays.
+        with contextlib.suppress(OSError):
+            partial.rename(packages)
+        shutil.rmtree(partial, ignore_errors=True)
+    directory = tmp_path_factory.mktemp("catalog")
+    shutil.copy(source / "package.json", directory)
+    shutil.copytree(source / "src", directory / "src")
+    (directory / "node_modules").symlink_to(packages / "node_modules")
+    return directory
+
+
+@pytest.fixture
+def start_catalog(catalog_dir: Path, children: list[Child]) -> Callable[..., Child]:
+    """Factory of catalogues; takes environment variables and the optional ``code`` to run instead."""
+
+    def start(code: str | None = None, **env: str) -> Child:
+        command = ["node", *(["--input-type=module", "--eval", code] if code else ["src/main.js"])]
+        children.append(Child(command, env, catalog_dir))
+        return children[-1]
+
+    return start

@@ -13,12 +13,20 @@ def test_defaults_listen_on_loopback_without_spans():
     assert (settings.host, settings.port, settings.threads) == ("127.0.0.1", 5000, 8)
     assert settings.service_name == "flask-metrics"
     assert settings.traces is False
+    assert (settings.catalog_url, settings.catalog_timeout_ms) == (None, 1000)
 
 
 def test_every_variable_is_read():
     env = {"APP_HOST": "::1", "APP_PORT": "65535", "APP_THREADS": "1", "OTEL_SERVICE_NAME": "shop"}
     settings = Settings.from_env(env)
     assert (settings.host, settings.port, settings.threads, settings.service_name) == ("::1", 65535, 1, "shop")
+
+
+@pytest.mark.parametrize("url", ["http://catalog", "https://[::1]:5001/", "http://catalog.shop.svc:5001/items"])
+def test_the_catalogue_is_read(url):
+    settings = Settings.from_env({"APP_CATALOG_URL": url, "APP_CATALOG_TIMEOUT_MS": "250"})
+    assert (settings.catalog_url, settings.catalog_timeout_ms) == (url, 250)
+    assert Settings.from_env({"APP_CATALOG_URL": ""}).catalog_url is None
 
 
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
@@ -48,6 +56,19 @@ def test_an_endpoint_turns_spans_on(name):
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://127.0.0.1:4317"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:port/v1/traces"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", " http://127.0.0.1:4318"),
+        ("APP_CATALOG_URL", "catalog:5001"),
+        ("APP_CATALOG_URL", "unix:///run/catalog"),
+        ("APP_CATALOG_URL", "http://cata log"),
+        ("APP_CATALOG_URL", "http://catalog:0"),
+        ("APP_CATALOG_URL", "http://catalog:99999"),
+        ("APP_CATALOG_URL", "http://user:word@catalog"),
+        ("APP_CATALOG_URL", "http://catalog/?page=1"),
+        ("APP_CATALOG_URL", "http://catalog/#top"),
+        ("APP_CATALOG_URL", "http://catalog/é"),
+        ("APP_CATALOG_TIMEOUT_MS", "0"),
+        ("APP_CATALOG_TIMEOUT_MS", "60001"),
+        ("APP_CATALOG_TIMEOUT_MS", "1s"),
     ],
 )
 def test_malformed_value_is_one_sentence_with_variable_value_and_remedy(name, value):

@@ -70,7 +70,18 @@ PATIENT = {"OTEL_EXPORTER_OTLP_TIMEOUT": "3600"}
 def test_a_collector_that_hangs_does_not_prevent_the_crash(start_child, silent_collector):
     child = start_child(OTEL_EXPORTER_OTLP_ENDPOINT=silent_collector, **PATIENT)
     child.wait_until_listening()
+    child.request("/", headers=RUN)
     code, lines, _ = crash(child)
+    assert (code, lines[-1]["level"], lines[-1]["run_id"]) == (1, "critical", "drill-1")
+
+
+def test_a_collector_that_is_down_does_not_prevent_the_crash(start_child):
+    with socket.socket() as holder:  # bound, but nobody listens
+        holder.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{holder.getsockname()[1]}"
+        child = start_child(OTEL_EXPORTER_OTLP_ENDPOINT=url, **PATIENT)
+        child.wait_until_listening()
+        code, lines, _ = crash(child)
     assert (code, lines[-1]["level"], lines[-1]["run_id"]) == (1, "critical", "drill-1")
 
 
