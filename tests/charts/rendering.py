@@ -58,19 +58,32 @@ def leaves(values: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def render_roles(folder: Path, **variables: Any) -> dict[str, Any]:
-    """Run the roles' templates with `variables` as extra variables, in an empty folder, and return objects.yml's `objects`.
+def render_roles(
+    folder: Path,
+    *,
+    name: str = "objects.yml",
+    roles: tuple[str, ...] = ("monitoring", "alerting", "mail", "app"),
+    **variables: Any,
+) -> dict[str, Any]:
+    """Run the roles' templates with `variables` as extra variables, in an empty folder, and return the `objects` of a play.
 
-    Raises RuntimeError with Ansible's output when a choice is refused.
+    Args:
+        folder: where it is done.
+        name: of the play, beside this file.
+        roles: whose templates it needs.
+        variables: extra variables.
+
+    Raises:
+        RuntimeError: with Ansible's output, when a choice is refused.
     """
     (folder / "templates").mkdir(parents=True)
-    for role in ("monitoring", "alerting", "mail", "app"):
+    for role in roles:
         for template in (REPOSITORY / "roles" / role / "templates").iterdir():
             link = folder / "templates" / template.name
             if not link.exists():
                 link.symlink_to(template)
     play, output = folder / "objects.yml", folder / "objects.json"
-    play.symlink_to(Path(__file__).with_name("objects.yml"))
+    play.symlink_to(Path(__file__).with_name(name))
     (folder / "ansible.cfg").touch()
     chosen = {
         "vigie_platform": "minikube",
