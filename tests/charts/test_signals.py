@@ -161,7 +161,7 @@ def test_without_security_nobody_logs_in(rendered: Callable[[str], dict[str, Any
     plain, secure = rendered("plain"), rendered("secure")
     assert "secretKeyRef" not in json.dumps(all_objects(plain))
     assert "username" not in plain["logging"]["endpoint"] and "password" not in plain["logging"]["collector"]
-    assert secure["logging"]["endpoint"]["username"] == "vigie_reader"
+    assert secure["logging"]["endpoint"]["username"] == "vigie-reader"
     settings = {each["name"]: each.get("value") for each in container(workloads(plain)["elasticsearch"])["env"]}
     assert settings["xpack.security.enabled"] == "false"
     settings = {each["name"]: each.get("value") for each in container(workloads(secure)["elasticsearch"])["env"]}
@@ -171,14 +171,14 @@ def test_without_security_nobody_logs_in(rendered: Callable[[str], dict[str, Any
 def test_users_of_elasticsearch_have_the_least_rights(choice: dict[str, Any]) -> None:
     roles = choice["logging"]["roles"]
     stream = choice["logging"]["data_stream"]
-    assert roles["vigie_shipper"] == {
+    assert roles["vigie-shipper"] == {
         "cluster": [],
         "indices": [{"names": [stream], "privileges": ["auto_configure", "create_doc"]}],
     }
-    assert roles["vigie_reader"]["cluster"] == ["monitor"]
-    (rights,) = roles["vigie_reader"]["indices"]
+    assert roles["vigie-reader"]["cluster"] == ["monitor"]
+    (rights,) = roles["vigie-reader"]["indices"]
     assert set(rights["privileges"]) == {"read", "view_index_metadata", "monitor"}
-    (rights,) = roles["vigie_tracing"]["indices"]
+    (rights,) = roles["vigie-tracing"]["indices"]
     assert rights["names"] == ["jaeger-*"]
 
 
