@@ -155,7 +155,14 @@ def test_half_an_answer_does_not_look_like_a_whole_one(start_catalog):
 
 
 def test_what_nobody_caught_is_the_last_line_of_the_process(start_catalog):
-    code = 'setTimeout(() => { throw new Error("overboard"); }, 300); await import("./src/main.js");'
+    code = """
+      setInterval(() => {
+        if (process.listenerCount("SIGTERM") > 0) {
+          throw new Error("overboard");
+        }
+      }, 10);
+      await import("./src/main.js");
+    """
     code, lines, err = start_catalog(code).finish()
     assert (code, err) == (1, "")
     assert (lines[-1]["level"], lines[-1]["message"]) == ("critical", "uncaught exception: overboard")
