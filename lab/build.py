@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a bundle from source, on a machine that reaches the package sources but no image registry.
 
-    python lab/build.py --root DIR [--only cluster monitoring | NAME ...]
+    python lab/build.py --root DIR [--only cluster monitoring telemetry | NAME ...]
 
 The result is DIR/bundle. Interrupt it whenever you like: what is complete is kept, and the next call goes on from there.
 """
@@ -169,7 +169,8 @@ def main() -> int:
             workshop.make(names)
             if args.lean:
                 golang.forget(root)
-        names = plan.wanted(only)
+        # Also what an earlier call made, as long as it is what would be made now.
+        names = [name for name in plan.wanted([]) if workshop.complete(name)]
         manifest = assemble(workshop, names, architecture)
         report(workshop, manifest, time.monotonic() - began)
     except LabError as error:
