@@ -304,7 +304,9 @@ def test_an_unknown_path_or_method_does_not_become_a_span_name(traced, collector
 def test_a_connection_can_be_used_again(catalog):
     connection = HTTPConnection("127.0.0.1", catalog.port, timeout=WAIT)
     connection.request("GET", "/")
-    connection.getresponse().read()
+    response = connection.getresponse()
+    response.read()
+    assert response.getheader("Keep-Alive") == "timeout=120"  # seconds; longer than any scrape interval here
     first = connection.sock
     connection.request("GET", "/")
     assert connection.getresponse().read()

@@ -5,6 +5,7 @@ import { inspect } from "node:util";
 
 import { ConfigError } from "./config.js";
 
+const KEEP_ALIVE_MS = 120_000;
 const SHUTDOWN_FLUSH_MS = 2000;
 
 /**
@@ -19,6 +20,9 @@ const SHUTDOWN_FLUSH_MS = 2000;
 export async function serve(service, drainMs = 3000) {
   const { settings, log } = service;
   const server = createServer(service.handle);
+  // Longer than clients keep a connection between two requests, scrapes say: by default it would be closed after 5 s,
+  // perhaps at the moment of the next one.
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   const stopped = new Promise((resolve) => {
     const stop = () => {
       if (service.phase === "stopping") {
