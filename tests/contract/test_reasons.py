@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.vigie.observability.plugins.module_utils import alerts, budget, dashboards, promql, scraping
+from ansible_collections.vigie.observability.plugins.module_utils import (
+    alerts,
+    budget,
+    dashboards,
+    logs,
+    promql,
+    scraping,
+    traces,
+)
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import COMMON_REASONS
 
 HERE = Path(__file__).parent
@@ -15,6 +23,8 @@ FILES = {
     "test_alert_check.py": alerts.REASONS,
     "test_chain_budget.py": budget.REASONS,
     "test_dashboard_check.py": dashboards.REASONS,
+    "test_log_check.py": logs.REASONS,
+    "test_trace_check.py": traces.REASONS,
 }
 
 

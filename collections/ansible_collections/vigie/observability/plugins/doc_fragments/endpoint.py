@@ -84,6 +84,7 @@ options:
     ALERTMANAGER: str
     ALERTMANAGER_REQUIRED: str
     ORIGIN: str
+    SHIPPER: str
 
 
 def _endpoint(name: str, description: str, required: str = "false") -> str:
@@ -108,4 +109,17 @@ ModuleDocFragment.ORIGIN = _endpoint(
     "origin",
     "Where the exporter is known to answer. It is asked only when Prometheus finds the target down, to tell an exporter that doesn't "
     "run from a wrong address.",
+)
+ModuleDocFragment.SHIPPER = _endpoint(
+    "shipper",
+    "Where the shippers of the logs (Fluent Bit, OpenTelemetry Collector) show their metrics, one endpoint for each. They are asked only "
+    "when the line isn't there, to tell a shipper that doesn't run, that isn't let in, that is refused or that is behind from a line that "
+    "was never written.",
+).replace(
+    "    type: dict\n    required: false\n    suboptions:\n",
+    "    type: list\n    elements: dict\n    default: []\n    suboptions:\n"
+    "      path:\n"
+    "        description: Path of the metrics, V(/api/v2/metrics/prometheus) for Fluent Bit.\n"
+    "        type: str\n"
+    "        default: /metrics\n",
 )

@@ -20,8 +20,10 @@ from ansible_collections.vigie.observability.plugins.module_utils import (
     alerts,
     budget,
     dashboards,
+    logs,
     promql,
     scraping,
+    traces,
 )
 from ansible_collections.vigie.observability.plugins.module_utils.endpoint import ENDPOINT_OPTIONS
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import COMMON_REASONS
@@ -36,6 +38,8 @@ REASONS = {
     "chain_budget": budget.REASONS,
     "alert_silence": (),
     "dashboard_check": dashboards.REASONS,
+    "log_check": logs.REASONS,
+    "trace_check": traces.REASONS,
 }
 LOGIC = {
     "scraping": scraping.REASONS,
@@ -47,6 +51,11 @@ LOGIC = {
     "budget": budget.REASONS,
     "dashboards": dashboards.REASONS,
     "grafana": dashboards.REASONS,
+    "logs": logs.REASONS,
+    "shippers": logs.REASONS,
+    "elasticsearch": (),
+    "traces": traces.REASONS,
+    "jaeger": (),
     "prometheus": promql.REASONS,
     "alertmanager": (),
     "routes": budget.REASONS,
