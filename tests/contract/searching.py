@@ -192,6 +192,24 @@ def front_of(url: str, *answers: tuple[str, int, str]) -> Iterator[Front]:
         front.stop()
 
 
+@contextlib.contextmanager
+def again_and_again(action: Callable[[], Any], seconds: float = 0.5) -> Iterator[None]:
+    """Do something meanwhile, so that it happens within a window whenever that begins."""
+    ended = threading.Event()
+
+    def act() -> None:
+        while not ended.wait(seconds):
+            action()
+
+    worker = threading.Thread(target=act)
+    worker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        worker.join()
+
+
 class Collector(Server):
     """A real OpenTelemetry Collector that reads a file of JSON lines and writes to Elasticsearch."""
 

@@ -14,6 +14,7 @@ from searching import (
     Collector,
     ElasticsearchServer,
     Front,
+    again_and_again,
     collector,
     elasticsearch_home,
     from_lab,
@@ -101,13 +102,40 @@ def test_a_line_of_the_run_is_found_at_once(check: Check, elasticsearch: Elastic
 
 def test_a_line_is_waited_for_without_refreshing(check: Check, elasticsearch: ElasticsearchServer, stream: str) -> None:
     elasticsearch.write(stream, line("another"))
-    began = time.time()
-    timer = threading.Timer(0.5, elasticsearch.write, (stream, line("run-1")), {"refresh": False})
-    timer.start()
-    result = check(timeout=30)
-    timer.join()
+    written: list[float] = []
+
+    def write() -> None:
+        eventually(lambda: any("_search" in path for _method, path in front.requests), "the first look")
+        time.sleep(0.3)
+        written.append(time.time())
+        elasticsearch.write(stream, line("run-1"), refresh=False)
+
+    with front_of(elasticsearch.url) as front:
+        writer = threading.Thread(target=write)
+        writer.start()
+        result = check(endpoint={"url": front.url}, timeout=30)
+        writer.join()
     assert result["matched"] and result["attempts"] > 1, result
-    assert began + 0.5 < result["times"]["searchable"] <= time.time()
+    assert written[0] < result["times"]["searchable"] <= time.time()
+
+
+def test_an_index_that_is_only_coming_up_is_waited_for(
+    check: Check, elasticsearch: ElasticsearchServer, stream: str
+) -> None:
+    """What Elasticsearch answered, now and then, to a search in the moment after a shipper's first document."""
+    elasticsearch.write(stream, line("run-1"))
+    starting = {
+        "type": "illegal_index_shard_state_exception",
+        "reason": "CurrentState[RECOVERING] operations only allowed",
+    }
+    answer = json.dumps(
+        {"error": {"root_cause": [starting], "type": "search_phase_execution_exception"}, "status": 404}
+    )
+    with front_of(elasticsearch.url, ("/_search", 404, answer)) as front:
+        result = check(endpoint={"url": front.url})
+        assert reason(result) == "server_error" and result["attempts"] > 1
+        front.answers.clear()
+        assert check(endpoint={"url": front.url})["matched"]
 
 
 def test_it_only_reads(run_module: RunModule, check: Check, elasticsearch: ElasticsearchServer, stream: str) -> None:
@@ -391,11 +419,9 @@ def test_bulk_rejected_because_too_much_is_under_way(
             with pytest.raises(OSError, match="429"):
                 server.write("logs-app-default", line("run-1", message="x" * 20000))
 
-        timer = threading.Timer(1.0, flood)
-        timer.start()
         options = {"endpoint": {"url": server.url}, "index": "logs-app-default", "run_id": "run-1", "since": "-5m"}
-        result = run_module("log_check", **options, timeout=4, interval=0.3)
-        timer.join()
+        with again_and_again(flood):
+            result = run_module("log_check", **options, timeout=4, interval=0.3)
         assert reason(result) == "bulk_rejected" and "429" in result["hint"]
     finally:
         server.stop()
@@ -627,11 +653,10 @@ def test_a_real_shipper_that_drops_the_body(
 def test_shipper_rejected(check: Check, elasticsearch: ElasticsearchServer, stream: str, shipper: Collector) -> None:
     elasticsearch.write(stream, line(None, labels={"app": "flask"}))
     shipper.start(elasticsearch.url, stream)
-    timer = threading.Timer(1.0, shipper.write, (line("run-1", labels={"app": {"kubernetes.io/name": "flask"}}),))
-    timer.start()
-    result = check(shipper=[{"url": shipper.url}], timeout=5)
-    timer.join()
-    assert reason(result) == "shipper_rejected" and "document_parsing_exception 1" in result["hint"]
+    with again_and_again(lambda: shipper.write(line("run-1", labels={"app": {"kubernetes.io/name": "flask"}}))):
+        result = check(shipper=[{"url": shipper.url}], timeout=5)
+    assert reason(result) == "shipper_rejected" and "document_parsing_exception" in result["hint"]
+    assert "while this check watched" in result["hint"], "documents without a run id come all the same"
 
 
 def test_shipper_unreachable(check: Check, stream: str, shipper: Collector) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from searching import from_lab, front_of
-from systems import Json, RunModule, WebServer, free_port
+from systems import Json, RunModule, WebServer, eventually, free_port
 from tracing import JaegerServer, Work, jaeger_program
 
 Options = dict[str, Any]
@@ -112,13 +112,21 @@ def test_it_asks_once_and_only_reads(check: Check, jaeger: JaegerServer, names: 
 def test_a_trace_is_waited_for_until_it_is_whole(check: Check, jaeger: JaegerServer, names: tuple[str, str]) -> None:
     first, *others = whole(names)
     jaeger.send(first)
-    began = time.time()
-    timer = threading.Timer(0.5, jaeger.send, others)
-    timer.start()
-    result = check(edges=edge(names), timeout=20)
-    timer.join()
+    sent: list[float] = []
+
+    def send() -> None:
+        eventually(lambda: front.requests, "the first look")
+        time.sleep(0.3)
+        sent.append(time.time())
+        jaeger.send(*others)
+
+    with front_of(jaeger.url) as front:
+        sender = threading.Thread(target=send)
+        sender.start()
+        result = check(endpoint={"url": front.url}, edges=edge(names), timeout=20)
+        sender.join()
     assert result["matched"] and result["attempts"] > 1, result
-    assert began + 0.5 < result["times"]["queryable"] <= time.time()
+    assert sent[0] < result["times"]["queryable"] <= time.time()
 
 
 def test_one_whole_trace_of_several_will_do(check: Check, jaeger: JaegerServer, names: tuple[str, str]) -> None:

@@ -157,13 +157,20 @@ class Elasticsearch:
         return path.replace("{index}", index).replace("{failures}", failures)
 
     def _ask(self, deadline: Deadline, path: str, *, query: Any = None, data: Any = None) -> Any:
-        return self._transport.request(
-            "GET" if data is None else "POST",
-            self._located(path),
-            query=query,
-            data=data,
-            timeout=deadline.request_timeout,
-        ).json()
+        try:
+            return self._transport.request(
+                "GET" if data is None else "POST",
+                self._located(path),
+                query=query,
+                data=data,
+                timeout=deadline.request_timeout,
+            ).json()
+        except CheckError as error:
+            # An index that was just made answers 404 until its shards are up.
+            if error.reason == "bad_request" and "illegal_index_shard_state_exception" in str(error.observed):
+                hint = f"A shard of {self.index} at {self.address} is not up yet; see '{self.command('/_cat/shards/{index}')}'."
+                raise CheckError("server_error", hint, transient=True, observed=error.observed) from error
+            raise
 
     def search(self, deadline: Deadline, body: dict[str, Any], *, failures: bool = False) -> Found:
         """Return the documents of a search.
