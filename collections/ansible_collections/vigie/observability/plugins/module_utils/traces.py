@@ -343,8 +343,8 @@ class TraceCheck:
             return (
                 "service_unknown",
                 f"Jaeger never got a span of {wanted.service}, it knows {', '.join(known[:SHOWN]) or 'none'}: its exporter is off, or sends to "
-                "the wrong port (4317 is OTLP over gRPC, 4318 over HTTP, and 16686 says 200 to everything and keeps nothing); see OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_SERVICE_NAME, and "
-                f"'{self._jaeger.show_services()}'.",
+                "the wrong port (4317 is OTLP over gRPC, 4318 over HTTP, and 16686 says 200 to everything and keeps nothing); see "
+                f"OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_SERVICE_NAME, and '{self._jaeger.show_services()}'.",
             )
         given = self._jaeger.trace(deadline, self._given) if self._given else None
         if given:

@@ -124,13 +124,14 @@ class Fake(Transport):
         return Response(status, body.encode())
 
 
-def older(answer: Any = OLDER) -> Fake:
+def older(answer: Any = None) -> Fake:
+    answer = answer or OLDER
     paths = {"/api/traces": answer, f"/api/traces/{TRACE}": answer, "/api/services": {"data": ["b", "a"]}}
     return Fake({path: (200, json.dumps(body)) for path, body in paths.items()})
 
 
-def newer(answer: Any = NEWER) -> Fake:
-    paths = {"/api/v3/traces": answer, f"/api/v3/traces/{TRACE}": answer, "/api/v3/services": {"services": ["b", "a"]}}
+def newer() -> Fake:
+    paths = {"/api/v3/traces": NEWER, f"/api/v3/traces/{TRACE}": NEWER, "/api/v3/services": {"services": ["b", "a"]}}
     return Fake({path: (200, json.dumps(body)) for path, body in paths.items()})
 
 
@@ -157,7 +158,7 @@ def test_spans_are_the_same_by_either_api(make: Any) -> None:
 def test_the_older_api_is_asked_for_once() -> None:
     fake = newer()
     jaeger = Jaeger(fake)
-    for _ in range(2):
+    for dummy in range(2):
         jaeger.services(Deadline(0))
     assert fake.asked == ["/api/services", "/api/v3/services", "/api/v3/services"]
 
