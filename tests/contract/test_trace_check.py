@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from searching import from_lab, front_of
-from systems import Json, RunModule, WebServer, eventually, free_port
+from systems import Json, RunModule, WebServer, eventually, fetch, free_port
 from tracing import JaegerServer, Work, jaeger_program
 
 Options = dict[str, Any]
 SERVER, CLIENT = 2, 3
+APP = Path(__file__).parents[2] / "app"
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,37 @@ def test_a_caller_that_is_not_traced(check: Check, jaeger: JaegerServer, names: 
     assert reason(result) == "orphan_span" and "give the header in traceparent" in result["hint"]
     assert check(traceparent=f"00-{trace}-{caller}-01", timeout=10)["matched"]
     assert check(no_orphans=False, timeout=10)["matched"]
+
+
+def test_the_application_that_crashes(
+    run_module: RunModule, jaeger: JaegerServer, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """What the defaults of the check expect is what the application sends, before it dies."""
+    port, run_id = free_port(), f"crash-{names[0]}"
+    settings = {
+        "APP_HOST": "127.0.0.1",
+        "APP_PORT": str(port),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{jaeger.otlp}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    with (tmp_path / "log").open("wb") as log:
+        app = subprocess.Popen(
+            [sys.executable, "-m", "flask_metrics"], cwd=APP, env={**os.environ, **settings}, stdout=log, stderr=log
+        )
+    try:
+        eventually(lambda: fetch(f"http://127.0.0.1:{port}/readyz")[0] == 200, "the start of the application")
+        crash = urllib.request.Request(f"http://127.0.0.1:{port}/crash", headers={"X-Vigie-Run-Id": run_id})
+        began = time.time()
+        with pytest.raises(OSError, match=r"closed|reset"):
+            urllib.request.urlopen(crash, timeout=30)
+        assert app.wait(30) == 1
+    finally:
+        app.kill()
+        app.wait()
+    options = {"endpoint": {"url": jaeger.url}, "service": "flask-metrics", "run_id": run_id, "since": began}
+    result = run_module("trace_check", **options, match={"http.route": "/crash"}, error=True, timeout=10)
+    assert result["matched"], result
+    assert began <= result["times"]["started"] <= result["times"]["ended"] <= time.time()
 
 
 @pytest.fixture
