@@ -58,6 +58,7 @@ lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go 
 	@$(BIN)/python lab/build.py --root "$(VIGIE_LAB_DIR)" $(LAB_ARGS)
 
 e2e: lab bootstrap-dev ## a real Kubernetes from that bundle, and the lab on it: built, checked, drilled, stopped, started, removed
+	@$(BIN)/ansible-playbook -i inventory/embedded tests/unpack.yml
 	@VIGIE_REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/charts
 	@$(BIN)/molecule test -s cluster
 

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted({*(REPOSITORY / "docs").glob("*.md")} - {REPOSITORY / "docs/tags.md"})]
 COLLECTION = REPOSITORY / "collections/ansible_collections/vigie/observability"
 KNOB = re.compile(
-    r"\b((?:vigie|embedded|docker|kubectl|helm|minikube|preflight|host_python|bundle|app|monitoring|mail|alerting|dashboards|drill)_[a-z_]+)\b"
+    r"\b((?:vigie|embedded|docker|kubectl|helm|minikube|preflight|host_python|bundle|app|monitoring|mail|alerting|dashboards|drill|logging|tracing)_[a-z_]+)\b"
 )
 # Words of this shape that are something else: metrics, modules, folders.
 OTHER = {

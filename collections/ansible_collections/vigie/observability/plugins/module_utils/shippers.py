@@ -31,6 +31,8 @@ _TRIED_AGAIN = {"fluentbit_output_retries", "otelcol_elasticsearch_docs_retried"
 _WAITING = {"fluentbit_input_storage_chunks_busy", "otelcol_exporter_queue_size"}
 _DOCUMENTS = "otelcol_elasticsearch_docs_processed"
 """What the Collector's exporter says of each document, the exact answer of Elasticsearch included."""
+_THERE_ALREADY = "version_conflict_engine_exception"
+"""A document that was sent again with its id: it is stored once, as it should be."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def counted(found: list[Sample]) -> Counts | None:
             counts.lost[one.name] = counts.lost.get(one.name, 0.0) + one.value
         elif one.name == _DOCUMENTS and one.value and one.labels.get("outcome") != "success":
             kind = one.labels.get("error_type")
+            if kind == _THERE_ALREADY:
+                continue
             name = kind or one.labels.get("http_response_status_code") or one.labels.get("outcome", "")
             bucket = counts.refused if kind else counts.unable
             bucket[name] = bucket.get(name, 0.0) + one.value

@@ -44,6 +44,7 @@ otelcol_exporter_queue_size{data_type="logs",exporter="elasticsearch"} 4
 otelcol_exporter_queue_size{data_type="traces",exporter="otlp"} 9
 otelcol_elasticsearch_docs_processed_total{http_response_status_code="200",outcome="success"} 5
 otelcol_elasticsearch_docs_processed_total{error_type="document_parsing_exception",http_response_status_code="400",outcome="failed_client"} 3
+otelcol_elasticsearch_docs_processed_total{error_type="version_conflict_engine_exception",http_response_status_code="409",outcome="failed_client"} 8
 otelcol_elasticsearch_docs_processed_total{http_response_status_code="401",outcome="failed_client"} 6
 otelcol_elasticsearch_docs_retried_total 7
 """
