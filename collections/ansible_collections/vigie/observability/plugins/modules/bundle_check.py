@@ -37,6 +37,13 @@ options:
         type: str
         choices: [binary, image, chart, collection, manifest]
         required: true
+  known:
+    description:
+      - SHA-256 of artifacts that are in use already and were verified then. One that the manifest still says the same of is not read again;
+        its file need not be there any more.
+    type: list
+    elements: str
+    default: []
   architecture:
     description:
       - What programs and images are to run on.
@@ -67,6 +74,13 @@ EXAMPLES = r"""
       - {name: kicbase, version: 0.0.50, kind: image}
   register: bundle
 
+- name: What is new is whole
+  vigie.observability.bundle_check:
+    bundle_dir: /srv/bundle
+    artifacts:
+      - {name: prometheus, version: 3.14.0, kind: image}
+    known: ["{{ loaded.archive }}"]
+
 - name: What is made here for other hosts is whole
   vigie.observability.bundle_check:
     bundle_dir: /srv/bundle
@@ -89,6 +103,7 @@ artifacts:
       type: str
     bytes:
       description: Its size.
+      returned: when it is not one of O(known)
       type: int
   sample:
     minikube: {path: /srv/bundle/binaries/minikube, sha256: 5891b5b522d5..., bytes: 131072000}
@@ -153,6 +168,9 @@ def check(params: dict[str, Any]) -> tuple[dict[str, Any], list[CheckError]]:
         architecture = architecture_for(wanted["kind"], params["architecture"])
         try:
             artifact = bundle.find(wanted["name"], wanted["version"], wanted["kind"], architecture)
+            if artifact.sha256 in params["known"]:
+                verified[artifact.name] = {"path": str(bundle.root / artifact.file), "sha256": artifact.sha256}
+                continue
             path = bundle.verify(artifact)
             require_machine(artifact, path)
         except CheckError as error:
@@ -180,6 +198,7 @@ def main() -> None:
                     "kind": {"type": "str", "choices": list(KINDS), "required": True},
                 },
             },
+            "known": {"type": "list", "elements": "str", "default": []},
             "architecture": {"type": "str", "choices": list(MACHINES.values())},
         },
         supports_check_mode=True,

@@ -52,7 +52,7 @@ def make(tmp_path: Path) -> Callable[..., Path]:
 def run(monkeypatch: pytest.MonkeyPatch, run_main: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr(logic.platform, "machine", lambda: "x86_64")
 
-    def call(bundle: Path, wanted: list[dict[str, str]] | None = None, **options: str) -> dict[str, Any]:
+    def call(bundle: Path, wanted: list[dict[str, str]] | None = None, **options: Any) -> dict[str, Any]:
         artifacts = WANTED if wanted is None else wanted
         return run_main(bundle_check.main, {"bundle_dir": str(bundle), "artifacts": artifacts, **options})
 
@@ -69,6 +69,14 @@ def test_a_whole_bundle(make: Callable[..., Path], run: Callable[..., dict[str, 
         "bytes": 5,
     }
     assert set(result["artifacts"]) == {"minikube", "kicbase", "stack", "crds"}
+
+
+def test_what_is_in_use_is_not_read_again(make: Callable[..., Path], run: Callable[..., dict[str, Any]]) -> None:
+    bundle = make()
+    (bundle / "kicbase").unlink()
+    known = hashlib.sha256(b"image").hexdigest()
+    assert run(bundle, known=[known])["artifacts"]["kicbase"] == {"path": str(bundle / "kicbase"), "sha256": known}
+    assert run(bundle, known=["0" * 64])["reason"] == "file_missing"
 
 
 def test_every_fault_is_told_at_once(make: Callable[..., Path], run: Callable[..., dict[str, Any]]) -> None:
