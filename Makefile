@@ -5,6 +5,9 @@ SITE ?= site.yml
 export VIGIE_STATE_DIR ?= $(HOME)/.local/state/vigie
 export VIGIE_LAB_DIR ?= $(HOME)/.cache/vigie/lab
 
+# Tests of the contract with Elasticsearch, the OpenTelemetry Collector and Jaeger, as the lab builds them.
+SIGNALS := $(wildcard tests/contract/test_log*.py tests/contract/test_trac*.py)
+
 BIN := $(VIGIE_STATE_DIR)/venv/bin
 PLAY := $(BIN)/ansible-playbook -i $(INVENTORY) $(ARGS)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -15,7 +18,7 @@ export ANSIBLE_REMOTE_TEMP := $(VIGIE_STATE_DIR)/ansible/tmp
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up verify drill down bootstrap bootstrap-dev test test-hosts lint bench lab e2e dashboards requirements
+.PHONY: help demo up verify drill down bootstrap bootstrap-dev packages test test-hosts lint bench lab e2e dashboards requirements
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +45,9 @@ bootstrap:
 bootstrap-dev:
 	@$(PYTHON) tools/bootstrap.py --state "$(VIGIE_STATE_DIR)" --dev
 
+packages: bootstrap-dev
+	@$(BIN)/ansible-playbook -i inventory/embedded tests/unpack.yml
+
 test: bootstrap-dev ## every test: lint, units, contracts, broken links, molecule, sanity
 	@tools/test.sh
 
@@ -57,9 +63,8 @@ bench: bootstrap-dev ## measure: restart -> mail, a check against ping, a reques
 lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go on, or change only what differs)
 	@$(BIN)/python lab/build.py --root "$(VIGIE_LAB_DIR)" $(LAB_ARGS)
 
-e2e: lab bootstrap-dev ## a real Kubernetes from that bundle, and the lab on it: built, checked, drilled, stopped, started, removed
-	@$(BIN)/ansible-playbook -i inventory/embedded tests/unpack.yml
-	@VIGIE_REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/charts
+e2e: lab packages ## a real Kubernetes from that bundle, and the lab on it: built, checked, drilled, stopped, started, removed
+	@VIGIE_REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/charts $(SIGNALS)
 	@$(BIN)/molecule test -s cluster
 
 dashboards: bootstrap-dev ## write the dashboards' JSON from dashboards/ (tests compare the two)

@@ -18,7 +18,7 @@ $(printf '%-28s %s  %4d s' "$name" "$word" $(($(date +%s) - started)))"
 export ANSIBLE_FORCE_COLOR=0 PY_COLORS=0 NO_COLOR=1
 
 step lint tools/lint.sh
-step packages ansible-playbook -i inventory/embedded tests/unpack.yml
+step packages make -s packages
 step units python -m pytest -q app/tests collections/ansible_collections/vigie/observability/tests/unit tests/repository lab/tests
 step rules python -m pytest -q tests/rules tests/charts
 step programs python -m pytest -q tests/programs
