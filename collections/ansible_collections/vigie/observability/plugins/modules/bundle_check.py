@@ -163,7 +163,8 @@ def require_machine(artifact: Artifact, path: Path) -> None:
 def check(params: dict[str, Any]) -> tuple[dict[str, Any], list[CheckError]]:
     """Return what was verified, by name, and all faults."""
     bundle = Bundle(Path(params["bundle_dir"]).absolute())
-    verified, faults = {}, []
+    verified: dict[str, dict[str, Any]] = {}
+    faults: list[CheckError] = []
     for wanted in params["artifacts"]:
         architecture = architecture_for(wanted["kind"], params["architecture"])
         try:
