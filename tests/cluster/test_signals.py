@@ -50,7 +50,7 @@ def test_a_catalogue_that_is_down_is_named_and_brought_back(lab: Lab, ask: Any) 
     found, _ = ask(line={"level": "error"})
     assert reasons(found) == ("ok", "edge_missing"), found
     assert "catalog" in found["log"]["observed"]["documents"][0]["fields"]["message"]
-    assert "flask-metrics -> catalog" in found["trace"]["hint"]
+    assert "no span of catalog has a parent of flask-metrics: catalog has sent no span" in found["trace"]["hint"]
 
     assert lab.part("app").changed == 1
     found, _ = ask()
