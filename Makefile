@@ -2,6 +2,7 @@
 PYTHON ?= python3
 INVENTORY ?= inventory/embedded
 SITE ?= site.yml
+SCENARIO ?= cluster
 export VIGIE_STATE_DIR ?= $(HOME)/.local/state/vigie
 export VIGIE_LAB_DIR ?= $(HOME)/.cache/vigie/lab
 
@@ -65,7 +66,7 @@ lab: bootstrap ## build the bundle of a whole Kubernetes from source (again: go 
 
 e2e: lab packages ## a real Kubernetes from that bundle, and the lab on it: built, checked, drilled, stopped, started, removed
 	@VIGIE_REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/charts $(SIGNALS)
-	@$(BIN)/molecule test -s cluster
+	@$(BIN)/molecule test -s $(SCENARIO)
 
 dashboards: bootstrap-dev ## write the dashboards' JSON from dashboards/ (tests compare the two)
 	@$(BIN)/python -m dashboards

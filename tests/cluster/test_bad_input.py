@@ -40,12 +40,8 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
 }
 
-SLOW = {"unknown chart version", "chart that is nowhere", "a password that is nowhere"}
 
-
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in SLOW else []) for case in CASES]
-)
+@pytest.mark.parametrize("case", CASES)
 def test_it_is_refused_with_a_sentence(lab: Lab, case: str) -> None:
     part, variables, sentences = CASES[case]
     run = lab.part(part, **variables)
@@ -62,7 +58,6 @@ def test_nothing_was_applied_by_halves(lab: Lab) -> None:
         assert lab.part(part).changed == 0
 
 
-@pytest.mark.slow
 def test_a_whole_run_refuses_before_any_part_is_brought(lab: Lab) -> None:
     run = lab.play(
         "playbooks/site.yml", "--tags=app,mail,dashboards,monitoring,alerting", monitoring_namespace="elsewhere"

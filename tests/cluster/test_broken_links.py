@@ -9,7 +9,6 @@ import os
 import subprocess
 from typing import Any
 
-import pytest
 from lab_on_cluster import MONITORING, Lab, wait
 
 ALERTMANAGER = "alertmanager-prometheus-kube-prometheus-alertmanager"
@@ -78,7 +77,6 @@ def test_a_route_elsewhere_is_named_and_mended(lab: Lab) -> None:
     assert "receiver: mail\n" in running()
 
 
-@pytest.mark.slow
 def test_a_mail_server_that_is_gone_is_named_and_brought_back(lab: Lab) -> None:
     lab.kubectl("scale", f"--namespace={MONITORING}", "deployment/mailpit", "--replicas=0")
     stage, reason, hint = failed(lab.drill())
@@ -87,14 +85,12 @@ def test_a_mail_server_that_is_gone_is_named_and_brought_back(lab: Lab) -> None:
     assert lab.part("mail").changed == 1
 
 
-@pytest.mark.slow
 def test_rules_that_are_gone_are_named_and_brought_back(lab: Lab) -> None:
     lab.kubectl("delete", f"--namespace={MONITORING}", "prometheusrule/vigie")
     assert lab.part("alerting").changed >= 1
     assert lab.play("playbooks/verify.yml", "--tags=alerting_verify").status == 0
 
 
-@pytest.mark.slow
 def test_a_release_that_a_killed_run_left_pending_is_repaired(lab: Lab) -> None:
     """As Helm leaves it: a newer revision that is neither deployed nor failed."""
     selector = "--selector=owner=helm,name=prometheus"

@@ -57,7 +57,6 @@ def test_a_catalogue_that_is_down_is_named_and_brought_back(lab: Lab, ask: Any) 
     assert reasons(found) == ("ok", "ok"), found
 
 
-@pytest.mark.slow
 def test_a_wrong_port_for_spans_is_named_and_mended(lab: Lab, ask: Any) -> None:
     """Jaeger's port for people answers such posts with 200, and keeps nothing."""
     wrong = "OTEL_EXPORTER_OTLP_ENDPOINT=http://jaeger.tracing.svc:16686"
