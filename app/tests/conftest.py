@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,28 @@ class Child:
             return response
         finally:
             connection.close()
+
+    def begin(self, path: str) -> tuple[threading.Thread, list[Any]]:
+        """Send one request meanwhile; the list gets the status of its answer, or the type of the error."""
+        answers: list[Any] = []
+
+        def send() -> None:
+            try:
+                answers.append(self.request(path).status)
+            except (OSError, RemoteDisconnected) as error:
+                answers.append(type(error))
+
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        return thread, answers
+
+    @staticmethod
+    def wait_for(condition: Callable[[], Any]) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + WAIT
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def finish(self) -> tuple[int, list[dict[str, Any]], str]:
         """Wait for the end: exit code, the log lines not read yet, standard error."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
-import time
 from http.client import RemoteDisconnected
 
 import pytest
@@ -137,40 +135,22 @@ service.serve(app, service.listen(settings))
 @pytest.fixture
 def start_slow(start_child, tmp_path):
     """Factory: a child with a request to /slow in progress and the list that gets its answer."""
-    threads = []
 
     def start(drain_seconds):
         child = start_child(SLOW, SLOW_DIR=str(tmp_path), DRAIN_SECONDS=str(drain_seconds))
         child.wait_until_listening()
-        answers = []
-
-        def send():
-            try:
-                answers.append(child.request("/slow").status)
-            except (OSError, RemoteDisconnected) as error:
-                answers.append(type(error))
-
-        thread = threading.Thread(target=send, daemon=True)
-        thread.start()
-        threads.append(thread)
-        _until((tmp_path / "started").exists)
+        thread, answers = child.begin("/slow")
+        child.wait_for((tmp_path / "started").exists)
         return child, thread, answers
 
     return start
-
-
-def _until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_while_stopping_requests_are_finished_and_readyz_says_so(start_slow, tmp_path):
     child, thread, answers = start_slow(drain_seconds=120)
     assert child.request("/readyz").status == 200
     child.process.send_signal(signal.SIGTERM)
-    _until(lambda: child.request("/readyz").status == 503)
+    child.wait_for(lambda: child.request("/readyz").status == 503)
     assert child.request("/healthz").status == 200
     (tmp_path / "release").touch()
     thread.join(60)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
-import time
 from http.client import IncompleteRead, RemoteDisconnected
 
 import pytest
@@ -84,7 +82,7 @@ def test_spans_are_exported_in_time_by_themselves(start_catalog, collector):
     child = start_catalog(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="50")
     child.wait_until_listening()
     child.request("/")
-    _until(lambda: collector.spans)
+    child.wait_for(lambda: collector.spans)
     assert child.process.poll() is None
 
 
@@ -176,34 +174,18 @@ def start_slow(start_catalog, tmp_path):
     def start(drain_ms):
         child = start_catalog(MORE, SLOW_DIR=str(tmp_path), DRAIN_MS=str(drain_ms))
         child.wait_until_listening()
-        answers = []
-
-        def send():
-            try:
-                answers.append(child.request("/slow").status)
-            except (OSError, RemoteDisconnected) as error:
-                answers.append(type(error))
-
-        thread = threading.Thread(target=send, daemon=True)
-        thread.start()
-        _until((tmp_path / "started").exists)
+        thread, answers = child.begin("/slow")
+        child.wait_for((tmp_path / "started").exists)
         return child, thread, answers
 
     return start
-
-
-def _until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_while_stopping_requests_are_finished_and_readyz_says_so(start_slow, tmp_path):
     child, thread, answers = start_slow(drain_ms=120_000)
     assert child.request("/readyz").status == 200
     child.process.terminate()
-    _until(lambda: child.request("/readyz").status == 503)
+    child.wait_for(lambda: child.request("/readyz").status == 503)
     assert child.request("/healthz").status == 200
     assert child.request("/healthz").getheader("Connection") == "close"
     (tmp_path / "release").touch()
@@ -225,11 +207,11 @@ def test_a_client_that_leaves_is_counted_and_leaves_no_user_behind(start_slow, t
     child, thread, _ = start_slow(drain_ms=1000)
     with socket.create_connection(("127.0.0.1", child.port), timeout=60) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        _until(lambda: b"\nactive_users 2\n" in child.request("/metrics").body)
-    _until(lambda: b"\nactive_users 1\n" in child.request("/metrics").body)
+        child.wait_for(lambda: b"\nactive_users 2\n" in child.request("/metrics").body)
+    child.wait_for(lambda: b"\nactive_users 1\n" in child.request("/metrics").body)
     (tmp_path / "release").touch()
     thread.join(60)
-    _until(lambda: b"\nactive_users 0\n" in child.request("/metrics").body)
+    child.wait_for(lambda: b"\nactive_users 0\n" in child.request("/metrics").body)
 
 
 @pytest.fixture
