@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "rules"))
 
-from rendering import LabMissing, find_crds, find_helm, render_chart, render_roles
+from rendering import find_crds, find_helm, from_lab, render_chart, render_roles
 
 CHOICES: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -28,26 +27,16 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def lab(find: Any) -> Path:
-    """What `make lab` makes: without it these tests are skipped, unless VIGIE_REQUIRE_LAB says that it must be there."""
-    try:
-        return find()
-    except LabMissing as error:
-        if os.environ.get("VIGIE_REQUIRE_LAB"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="session")
 def helm() -> Path:
     """Return Helm."""
-    return lab(find_helm)
+    return from_lab(find_helm)
 
 
 @pytest.fixture(scope="session")
 def crds() -> Path:
     """Return the manifest of the operator's definitions."""
-    return lab(find_crds)
+    return from_lab(find_crds)
 
 
 @pytest.fixture(scope="session", params=CHOICES)

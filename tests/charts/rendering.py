@@ -7,10 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -20,6 +21,16 @@ KEYS = Path(__file__).with_name("kube-prometheus-stack-88.5.3.keys.tsv")
 
 class LabMissing(RuntimeError):
     """Something that only `make lab` makes isn't there."""
+
+
+def from_lab(find: Callable[[], Path]) -> Path:
+    """Return what the lab made; without it the test is skipped, unless VIGIE_REQUIRE_LAB says that it must be there."""
+    try:
+        return find()
+    except LabMissing as error:
+        if os.environ.get("VIGIE_REQUIRE_LAB"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
 
 
 def bundle() -> Path:
@@ -92,25 +103,38 @@ def render_roles(
         "vigie_state_dir": str(folder / "state"),
         **variables,
     }
+    run_play(play, folder, chosen, ANSIBLE_CONFIG=str(folder / "ansible.cfg"))
+    return json.loads(output.read_text())
+
+
+def run_play(play: Path, folder: Path, chosen: dict[str, Any], *options: str, **environment: str) -> str:
+    """Run a play on this machine, with `chosen` as extra variables, and return what it printed.
+
+    Raises:
+        RuntimeError: with that, when it fails.
+    """
     collections = [str(REPOSITORY / "collections"), os.environ.get("ANSIBLE_COLLECTIONS_PATH", "")]
     done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(play), "-e", json.dumps(chosen)],
+        [
+            *(sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", *options),
+            *(str(play), "-e", json.dumps(chosen)),
+        ],
         cwd=folder,
         env=os.environ
         | {
-            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
             "ANSIBLE_ROLES_PATH": str(REPOSITORY / "roles"),
             "ANSIBLE_COLLECTIONS_PATH": ":".join(filter(None, collections)),
             "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
             "ANSIBLE_REMOTE_TEMP": str(folder / "remote"),
-        },
+        }
+        | environment,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
-    return json.loads(output.read_text())
+    return done.stdout + done.stderr
 
 
 def render_chart(helm: Path, values: dict[str, Any], release: str, namespace: str) -> list[dict[str, Any]]:

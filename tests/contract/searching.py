@@ -19,16 +19,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-from systems import Json, Server, eventually, fetch, free_port
+from rendering import LabMissing
+from systems import Json, Server, free_port
 
 STARTUP_SECONDS = 120.0
 """A JVM beside a compiler on two cores takes its time."""
-
-
-class LabMissing(RuntimeError):
-    """Something that only `make lab` makes isn't there."""
 
 
 def lab_result(variable: str, step: str, name: str) -> Path:
@@ -46,16 +42,6 @@ def lab_result(variable: str, step: str, name: str) -> Path:
     if not found:
         raise LabMissing(f"{root}/cache has no {step}; run `make lab`, or set VIGIE_LAB_DIR or {variable}.")
     return found[-1]
-
-
-def from_lab(find: Callable[[], Path]) -> Path:
-    """Return what the lab made; without it the test is skipped, unless VIGIE_REQUIRE_LAB says that it must be there."""
-    try:
-        return find()
-    except LabMissing as error:
-        if os.environ.get("VIGIE_REQUIRE_LAB"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
 
 
 def elasticsearch_home() -> Path:
@@ -99,12 +85,7 @@ class ElasticsearchServer(Server):
             *(f"{name}={value}" for name, value in own.items()),
         )
 
-        def ready() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.log[-2000:]
-            return fetch(f"{self.url}/_cluster/health")[0] == 200
-
-        eventually(ready, "the start of Elasticsearch", STARTUP_SECONDS)
+        self.wait_ready(f"{self.url}/_cluster/health", STARTUP_SECONDS)
 
     def call(self, method: str, path: str, body: Any = None) -> Json:
         """Send a request that must succeed."""
@@ -269,12 +250,7 @@ class Collector(Server):
         (self.folder / "config.yml").write_text(yaml.safe_dump(config))
         self.run("--config", str(self.folder / "config.yml"))
 
-        def ready() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.log[-2000:]
-            return fetch(f"{self.url}/metrics")[0] == 200
-
-        eventually(ready, "the start of the Collector", STARTUP_SECONDS)
+        self.wait_ready(f"{self.url}/metrics", STARTUP_SECONDS)
 
     def write(self, *documents: Json) -> None:
         """Append lines to the file, as the application does."""

@@ -146,14 +146,16 @@ class Server:
                 [str(self._program), *arguments], cwd=self._cwd, stdout=log, stderr=subprocess.STDOUT
             )
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, address: str = "", seconds: float = STARTUP_SECONDS) -> None:
+        """Wait until an address answers, by default Prometheus' and Alertmanager's own."""
+
         def ready() -> bool:
             assert self._process is not None
             if self._process.poll() is not None:
                 raise AssertionError(f"{self._program.name} ended: {self.log[-2000:]}")
-            return fetch(f"{self.url}/-/ready")[0] == 200
+            return fetch(address or f"{self.url}/-/ready")[0] == 200
 
-        eventually(ready, f"the start of {self._program.name}")
+        eventually(ready, f"the start of {self._program.name}", seconds)
 
     def stop(self) -> None:
         if self._process is not None:

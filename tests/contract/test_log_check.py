@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rendering import from_lab
 from searching import (
     Collector,
     ElasticsearchServer,
@@ -17,7 +18,6 @@ from searching import (
     again_and_again,
     collector,
     elasticsearch_home,
-    from_lab,
     front_of,
     line,
 )

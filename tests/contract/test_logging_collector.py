@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,18 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rendering import from_lab, render_roles
 from searching import (
     STARTUP_SECONDS,
     ElasticsearchServer,
     collector,
     elasticsearch_home,
-    from_lab,
 )
 from systems import Json, Server, eventually, fetch, free_port
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "charts"))
-
-from rendering import render_roles
 
 NODE = "node-1"
 POD = {
@@ -101,15 +96,10 @@ class Shipper(Server):
                 stderr=subprocess.STDOUT,
             )
 
-        def ready() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.said[-2000:]
-            return fetch(f"http://127.0.0.1:{self.health}/")[0] == 200
-
-        eventually(ready, "the start of the collector", STARTUP_SECONDS)
+        self.wait_ready(f"http://127.0.0.1:{self.health}/", STARTUP_SECONDS)
 
     @property
-    def said(self) -> str:
+    def log(self) -> str:
         return (self.folder / "log.txt").read_text(errors="replace")
 
     def write(self, *lines: str | Json, stream: str = "stdout", tag: str = "F") -> None:
@@ -252,7 +242,7 @@ def test_whatever_a_container_writes_is_kept(
     shipper.write({"_id": "reserved"}, {"n": 6})
     found(elasticsearch, shipper, {"term": {"n": 6}})
     assert shipper.metric(processed, 'error_type="document_parsing_exception"') == 1
-    assert "failed to parse field [_id]" in shipper.said
+    assert "failed to parse field [_id]" in shipper.log
     assert processed in json.dumps(rendered["objects"])
     assert shipper.metric("otelcol_process_uptime_seconds_total") > 0
     assert "otelcol_process_uptime_seconds_total" in rendered["losses"]

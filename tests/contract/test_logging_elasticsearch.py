@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searching import ElasticsearchServer, elasticsearch_home, from_lab
+from rendering import from_lab, render_roles, run_play
+from searching import ElasticsearchServer, elasticsearch_home
 from systems import Json, free_port
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "charts"))
-
-from rendering import render_roles
 
 REPOSITORY = Path(__file__).parents[2]
 PASSWORDS = {
@@ -41,29 +35,10 @@ def run(folder: Path, part: str, address: str, *options: str, **variables: Any) 
         "part": part,
         **variables,
     }
-    collections = [str(REPOSITORY / "collections"), os.environ.get("ANSIBLE_COLLECTIONS_PATH", "")]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-vv", *options),
-            *(str(Path(__file__).with_name("logging_tasks.yml")), "-e", json.dumps(chosen)),
-        ],
-        cwd=folder,
-        env=os.environ
-        | {
-            "ANSIBLE_ROLES_PATH": str(REPOSITORY / "roles"),
-            "ANSIBLE_COLLECTIONS_PATH": ":".join(filter(None, collections)),
-            "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
-            "ANSIBLE_REMOTE_TEMP": str(folder / "remote"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stdout + done.stderr)
-    changed = re.search(r"changed=(\d+)", done.stdout)
+    output = run_play(Path(__file__).with_name("logging_tasks.yml"), folder, chosen, "-vv", *options)
+    changed = re.search(r"changed=(\d+)", output)
     assert changed
-    return int(changed[1]), done.stdout + done.stderr
+    return int(changed[1]), output
 
 
 def test_the_index_template_is_written_once_and_again_when_it_differs(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searching import from_lab, front_of
+from rendering import from_lab
+from searching import front_of
 from systems import Json, RunModule, WebServer, eventually, fetch, free_port
 from tracing import JaegerServer, Work, jaeger_program
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from searching import STARTUP_SECONDS, ElasticsearchServer, elasticsearch_home, from_lab, lab_result
+from rendering import from_lab, render_roles
+from searching import STARTUP_SECONDS, ElasticsearchServer, call, elasticsearch_home
 from systems import Server, eventually, fetch, free_port
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "charts"))
-
-from rendering import render_roles
-
-
-def jaeger() -> Path:
-    """Return Jaeger."""
-    return lab_result("VIGIE_JAEGER", "jaeger", "jaeger")
+from tracing import Work, jaeger_program
 
 
 class Jaeger(Server):
@@ -50,32 +39,13 @@ class Jaeger(Server):
     def start(self) -> None:
         self.run(f"--config={self.folder / 'config.yaml'}")
 
-        def ready() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.log[-2000:]
-            return fetch(f"{self.at('health')}/status")[0] == 200
-
-        eventually(ready, "the start of Jaeger", STARTUP_SECONDS)
+        self.wait_ready(f"{self.at('health')}/status", STARTUP_SECONDS)
 
     def send(self, service: str, **attributes: str) -> str:
         """Send one span as services do, and return its trace id."""
-        trace, now = secrets.token_hex(16), str(time.time_ns())
-        spans = [
-            {
-                "traceId": trace,
-                "spanId": secrets.token_hex(8),
-                "name": "GET /",
-                "kind": 2,
-                "startTimeUnixNano": now,
-                "endTimeUnixNano": now,
-                "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()],
-            }
-        ]
-        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
-        body = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
-        status, text = fetch(f"{self.at('otlp_http')}/v1/traces", json.dumps(body).encode())
-        assert status == 200, text
-        return trace
+        span = Work(service, "GET /", kind=2, age=0, seconds=0, tags=attributes)
+        call(self.at("otlp_http"), "POST", "/v1/traces", {"resourceSpans": [span.resource()]})
+        return span.trace
 
     def has(self, trace: str, base: str = "") -> bool:
         status, text = fetch(f"{self.at('query')}{base}/api/traces/{trace}")
@@ -88,7 +58,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ja
     made: list[Jaeger] = []
 
     def begin(**choices: Any) -> Jaeger:
-        made.append(Jaeger(from_lab(jaeger), tmp_path_factory.mktemp("jaeger"), **choices))
+        made.append(Jaeger(from_lab(jaeger_program), tmp_path_factory.mktemp("jaeger"), **choices))
         made[-1].start()
         return made[-1]
 

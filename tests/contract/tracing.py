@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from searching import STARTUP_SECONDS, call, lab_result
-from systems import Json, Server, eventually, fetch, free_port
+from systems import Json, Server, free_port
 
 
 def jaeger_program() -> Path:
@@ -49,12 +49,7 @@ class JaegerServer(Server):
         (self.folder / "config.yml").write_text(yaml.safe_dump(config))
         self.run("--config", str(self.folder / "config.yml"))
 
-        def ready() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.log[-2000:]
-            return fetch(f"{self.url}/api/services")[0] == 200
-
-        eventually(ready, "the start of Jaeger", STARTUP_SECONDS)
+        self.wait_ready(f"{self.url}/api/services", STARTUP_SECONDS)
 
     def send(self, *spans: Work) -> None:
         """Hand over spans as an exporter does."""
