@@ -223,10 +223,10 @@ def fetch(url: str, data: bytes | None = None) -> tuple[int, str]:
 
 
 class WebServer:
-    """A small HTTP server whose answers a test sets: path -> (status, headers, body)."""
+    """A small HTTP server whose answers a test sets: path -> (status, headers, body, or what makes it for each request)."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.answers: dict[str, tuple[int, dict[str, str], bytes | Callable[[], bytes]]] = {}
         self.requests: list[str] = []
         outer = self
 
@@ -235,6 +235,8 @@ class WebServer:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append(self.path)
                 status, headers, body = outer.answers.get(self.path.partition("?")[0], (404, {}, b"not found"))
+                if callable(body):
+                    body = body()
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -285,15 +287,14 @@ def raw_server(behaviour: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 class Exporter:
-    """A real exporter whose gauges a test sets; ``case_value{case=...}`` drives the rules."""
+    """A real exporter whose gauges a test sets: ``case_value{case=...}`` drives the rules, and ``case_old`` is always 100 s old."""
 
     def __init__(self) -> None:
         self.web = WebServer()
         self.web.text("/html", "<html><body>It works!</body></html>", content_type="text/html")
         self.web.text("/broken", "out of order", status=500)
         self._values: dict[str, float] = {}
-        # A sample with its own time, as an exporter gives it that copies old data: Prometheus keeps showing it for five minutes.
-        self._old = int((time.time() - 100) * 1000)
+        self.web.answers["/metrics"] = (200, {"Content-Type": "text/plain; version=0.0.4"}, self._metrics)
         self.set(base=1)
 
     @property
@@ -305,8 +306,11 @@ class Exporter:
         self._values.update({name: value for name, value in values.items() if value is not None})
         for name in [name for name, value in values.items() if value is None]:
             self._values.pop(name, None)
-        lines = [f'case_value{{case="{name}"}} {value}' for name, value in self._values.items()]
-        self.web.text("/metrics", "\n".join([*lines, f"case_old 7 {self._old}", ""]))
+
+    def _metrics(self) -> bytes:
+        lines = [f'case_value{{case="{name}"}} {value}' for name, value in list(self._values.items())]
+        # A sample with its own time, as an exporter gives it that copies old data: Prometheus keeps showing it for five minutes.
+        return "\n".join([*lines, f"case_old 7 {(time.time() - 100) * 1000:.0f}", ""]).encode()
 
 
 def rule(name: str, case: str, **more: Any) -> dict[str, Any]:
