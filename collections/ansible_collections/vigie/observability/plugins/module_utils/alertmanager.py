@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.vigie.observability.plugins.module_utils.endpoint import Response, Transport
+from ansible_collections.vigie.observability.plugins.module_utils.exposition import samples
 from ansible_collections.vigie.observability.plugins.module_utils.poll import Deadline
 from ansible_collections.vigie.observability.plugins.module_utils.prometheus import Labels, included, quoted, reading
 from ansible_collections.vigie.observability.plugins.module_utils.timestamps import format_time, parse_time
@@ -18,9 +19,6 @@ from ansible_collections.vigie.observability.plugins.module_utils.verdict import
 
 NO_ANSWER = ("unreachable", "timeout", "disconnected", "server_error")
 """Reasons for which Alertmanager counts as unreachable."""
-
-_COUNTER = re.compile(r"^(alertmanager_notification\w+_total)\{(.*)\} (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 @dataclass
@@ -152,20 +150,20 @@ class Alertmanager:
         """Return the counters of every integration that was ever asked to deliver."""
         text = self._request(deadline, "GET", "/metrics").text
         found: dict[str, Deliveries] = {}
-        for name, label_text, value in _COUNTER.findall(text):
-            labels = dict(_LABEL.findall(label_text))
-            count = float(value)
-            if not count:
+        for sample in samples(text):
+            if not (
+                sample.name.startswith("alertmanager_notification") and sample.name.endswith("_total") and sample.value
+            ):
                 continue
-            one = found.setdefault(labels.get("integration", ""), Deliveries())
-            if name == "alertmanager_notification_requests_total":
-                one.requests += count
-            elif name == "alertmanager_notification_requests_failed_total":
-                one.failed_requests += count
-            elif name == "alertmanager_notifications_failed_total":
-                one.failed_notifications += count
-                if labels.get("reason"):
-                    one.reasons += (labels["reason"],)
+            one = found.setdefault(sample.labels.get("integration", ""), Deliveries())
+            if sample.name == "alertmanager_notification_requests_total":
+                one.requests += sample.value
+            elif sample.name == "alertmanager_notification_requests_failed_total":
+                one.failed_requests += sample.value
+            elif sample.name == "alertmanager_notifications_failed_total":
+                one.failed_notifications += sample.value
+                if sample.labels.get("reason"):
+                    one.reasons += (sample.labels["reason"],)
         return found
 
     def silences(self, deadline: Deadline) -> tuple[list[Silence], float]:

@@ -9,15 +9,12 @@ then says more than what was there before.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from ansible_collections.vigie.observability.plugins.module_utils.endpoint import Transport
+from ansible_collections.vigie.observability.plugins.module_utils.exposition import Sample, samples
 from ansible_collections.vigie.observability.plugins.module_utils.poll import Deadline
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
-
-_SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?$")
-_LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 _SENT = {"fluentbit_output_proc_records", "otelcol_exporter_sent_log_records"}
 _LOST = {
@@ -33,30 +30,6 @@ _DOCUMENTS = "otelcol_elasticsearch_docs_processed"
 """What the Collector's exporter says of each document, the exact answer of Elasticsearch included."""
 _THERE_ALREADY = "version_conflict_engine_exception"
 """A document that was sent again with its id: it is stored once, as it should be."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of metrics; ``name`` without ``_total``, which versions add or leave out."""
-
-    name: str
-    labels: dict[str, str]
-    value: float
-
-
-def samples(text: str) -> list[Sample]:
-    """Return the samples of metrics in Prometheus' text format; what is none is passed over."""
-    found = []
-    for line in text.splitlines():
-        match = _SAMPLE.match(line.strip())
-        if not match:
-            continue
-        try:
-            value = float(match[3])
-        except ValueError:
-            continue
-        found.append(Sample(match[1].removesuffix("_total"), dict(_LABEL.findall(match[2] or "")), value))
-    return found
 
 
 @dataclass
@@ -100,21 +73,21 @@ class Counts:
 
 def counted(found: list[Sample]) -> Counts | None:
     """Return what the metrics of a shipper say, or None when they are not those of a shipper."""
-    if not any(one.name.startswith(("fluentbit_", "otelcol_")) for one in found):
+    if not any(one.base.startswith(("fluentbit_", "otelcol_")) for one in found):
         return None
     counts = Counts()
     for one in found:
-        if one.name in _SENT:
+        if one.base in _SENT:
             counts.sent += one.value
-        elif one.name in _TRIED_AGAIN:
+        elif one.base in _TRIED_AGAIN:
             counts.again += one.value
-        elif one.name in _WAITING:
+        elif one.base in _WAITING:
             # One exporter of several kinds of data has a queue for each.
             if one.labels.get("data_type", "logs") == "logs":
                 counts.waiting += one.value
-        elif one.name in _LOST and one.value:
-            counts.lost[one.name] = counts.lost.get(one.name, 0.0) + one.value
-        elif one.name == _DOCUMENTS and one.value and one.labels.get("outcome") != "success":
+        elif one.base in _LOST and one.value:
+            counts.lost[one.base] = counts.lost.get(one.base, 0.0) + one.value
+        elif one.base == _DOCUMENTS and one.value and one.labels.get("outcome") != "success":
             kind = one.labels.get("error_type")
             if kind == _THERE_ALREADY:
                 continue

@@ -6,31 +6,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.vigie.observability.plugins.module_utils.endpoint import Response, Transport
+from ansible_collections.vigie.observability.plugins.module_utils.exposition import samples
 from ansible_collections.vigie.observability.plugins.module_utils.poll import Deadline
 from ansible_collections.vigie.observability.plugins.module_utils.shippers import (
     Counts,
-    Sample,
     Shipper,
     counted,
-    samples,
 )
 from ansible_collections.vigie.observability.plugins.module_utils.verdict import CheckError
-
-
-def test_samples_with_and_without_labels_and_times() -> None:
-    text = """\
-# HELP fluentbit_uptime Number of seconds that Fluent Bit has been running.
-fluentbit_uptime 12 1795519770412
-fluentbit_output_errors_total{name="es.0",note="a \\"b\\", c=\\"d\\""} 3 1795519770412
-otelcol_exporter_queue_size{data_type="logs"} 1.5e+01
-no metric at all
-broken{a="b"} many
-"""
-    assert samples(text) == [
-        Sample("fluentbit_uptime", {}, 12.0),
-        Sample("fluentbit_output_errors", {"name": "es.0", "note": 'a \\"b\\", c=\\"d\\"'}, 3.0),
-        Sample("otelcol_exporter_queue_size", {"data_type": "logs"}, 15.0),
-    ]
 
 
 def test_what_is_no_shipper_counts_nothing() -> None:
