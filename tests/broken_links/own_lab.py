@@ -57,7 +57,7 @@ def free_ports(count: int) -> list[int]:
 
 def lab_ports() -> dict[str, int]:
     """Return the table of ports for a lab, all of them free."""
-    names = ("prometheus", "alertmanager", "node_exporter", "supervisor_exporter", "app", "smtp")
+    names = ("prometheus", "alertmanager", "node_exporter", "supervisor_exporter", "app", "catalog", "smtp")
     return dict(zip(names, free_ports(len(names)), strict=True))
 
 
@@ -237,6 +237,7 @@ class Lab:
             "supervisor-exporter": ("supervisor_exporter", "/healthz"),
             "node-exporter": ("node_exporter", "/metrics"),
             APP: ("app", "/readyz"),
+            "catalog": ("catalog", "/readyz"),
         }[program]
         return fetch(f"{self.url(port)}{path}")[0] == 200
 

@@ -101,6 +101,16 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
         "alerting_restart_rule=clever is not known",
         "choose exact or seed.",
     ),
+    "no Node.js": (
+        {"vigie_catalog": True, "app_node": "/nowhere/node"},
+        "vigie_catalog=true needs Node.js 18.19, or 20.6 or newer, on localhost, where /nowhere/node is not to be had",
+        "or set vigie_catalog to false.",
+    ),
+    "no npm": (
+        {"vigie_catalog": True, "app_npm": "/nowhere/npm"},
+        "vigie_catalog=true needs npm on localhost, where /nowhere/npm is not to be had",
+        "or set vigie_catalog to false.",
+    ),
     "window": (
         {"alerting_restart_window": "ten minutes"},
         "alerting_restart_window=ten minutes is no Prometheus duration",
