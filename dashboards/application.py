@@ -65,8 +65,8 @@ def page() -> Page:
     one.lines(
         "Request duration, percentiles (seconds)",
         "s",
-        f"Histogram request_duration_seconds; as exact as its buckets. {IDLE}",
-        *(Query(quantile(share / 100), f"p{share}") for share in (50, 95, 99)),
+        f"Histogram request_duration_seconds; as exact as its buckets. A dot is a request, and leads to its trace. {IDLE}",
+        *(Query(quantile(share / 100), f"p{share}", exemplars=share == 99) for share in (50, 95, 99)),
     )
     one.buckets(
         "Request duration, distribution (requests by seconds)",

@@ -39,11 +39,13 @@ class Query:
         expr: PromQL, with Grafana's variables.
         legend: name of each series, with labels in double braces.
         step: least step, such as 30s; empty is the data source's scrape interval.
+        exemplars: whether single requests are shown too, which lead to their traces.
     """
 
     expr: str
     legend: str = ""
     step: str = ""
+    exemplars: bool = False
 
     def target(self, number: int, *, instant: bool = False, kind: PromQueryFormat | None = None) -> Any:
         """Return the library's builder of this query; ``number`` counts from 0."""
@@ -51,6 +53,8 @@ class Query:
         one.legend_format(self.legend or "__auto").format(kind or PromQueryFormat.TIME_SERIES)
         if self.step:
             one.interval(self.step)
+        if self.exemplars:
+            one.exemplar(True)
         return one.instant() if instant else one.range()
 
 

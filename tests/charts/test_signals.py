@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -257,6 +258,47 @@ def test_spans_go_to_a_port_of_the_service(choice: dict[str, Any]) -> None:
     ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
     assert ports["otlp-http"] == 4318 and ports["otlp-grpc"] == 4317
     assert choice["tracing"]["endpoint"]["service"]["port"] in ports
+
+
+def provisioned(choice: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The data sources that Grafana finds: of logs and of traces."""
+    secret, config_map = choice["logging"]["datasource"], choice["tracing"]["datasource"]
+    assert (secret["kind"], config_map["kind"]) == ("Secret", "ConfigMap")
+    for each in (secret, config_map):
+        assert each["metadata"]["labels"]["grafana_datasource"] == "1" and each["metadata"]["namespace"] == "monitoring"
+    files = base64.b64decode(secret["data"]["vigie-logs.yaml"]).decode(), config_map["data"]["vigie-traces.yaml"]
+    (logs,), (traces,) = (yaml.safe_load(text)["datasources"] for text in files)
+    return logs, traces
+
+
+def test_grafana_goes_from_traces_to_logs_and_back(choice: dict[str, Any]) -> None:
+    logs, traces = provisioned(choice)
+    assert (logs["type"], traces["type"]) == ("elasticsearch", "jaeger")
+    assert logs["jsonData"]["index"] == choice["logging"]["data_stream"]
+    (link,) = logs["jsonData"]["dataLinks"]
+    assert link["datasourceUid"] == traces["uid"]
+    # The field of the link and of the query is one of the index.
+    properties = choice["logging"]["template"]["template"]["mappings"]["properties"]
+    to_logs = traces["jsonData"]["tracesToLogsV2"]
+    assert to_logs["datasourceUid"] == logs["uid"] and link["field"] in properties
+    assert {logs["jsonData"][key] for key in ("timeField", "logMessageField", "logLevelField")} <= properties.keys()
+    # Grafana's provisioning makes one dollar of two, and would replace a single one.
+    assert (link["url"], to_logs["query"]) == ("$${__value.raw}", f'{link["field"]}:"$${{__trace.traceId}}"')
+
+
+def test_grafana_logs_in_as_who_may_only_look(rendered: Callable[[str], dict[str, Any]]) -> None:
+    logs, traces = provisioned(rendered("secure"))
+    assert (logs["url"], traces["url"]) == (
+        "http://elasticsearch.logging.svc:9200",
+        "http://jaeger.tracing.svc:16686",
+    )
+    assert (logs["basicAuthUser"], logs["secureJsonData"]) == ("vigie-reader", {"basicAuthPassword": "reader"})
+    logs, dummy = provisioned(rendered("plain"))
+    assert "basicAuth" not in logs and "secureJsonData" not in logs
+    logs, traces = provisioned(rendered("external"))
+    assert (logs["url"], traces["url"]) == ("https://es.example.org:9243", "http://jaeger.tracing.svc:16686/jaeger")
+    assert logs["jsonData"]["tlsAuthWithCACert"] is True
+    assert (logs["basicAuthUser"], logs["secureJsonData"]) == ("lab", {"basicAuthPassword": "other", "tlsCACert": "ca"})
 
 
 def test_jaegers_storage_is_a_choice(rendered: Callable[[str], dict[str, Any]]) -> None:

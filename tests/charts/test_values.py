@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.vigie.observability.plugins.filter.unknown_values import unknown_values
 from rendering import CHART, REPOSITORY, leaves, official_keys, render_roles
 
 TABLE = yaml.safe_load((REPOSITORY / "vars" / "versions.yml").read_text())["vigie_versions"]
 FREE = {"map", "list", "null"}
-
-
-def load(role: str, name: str) -> ModuleType:
-    """A filter of a role, as a module."""
-    path = REPOSITORY / "roles" / role / "filter_plugins" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def strangers(values: dict[str, Any]) -> list[str]:
@@ -60,7 +49,7 @@ def test_the_labs_chart_has_no_key_of_its_own() -> None:
 
 def test_the_labs_chart_has_every_key_that_the_role_sets(roles: dict[str, Any]) -> None:
     known = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert load("monitoring", "chart_values").unknown_values(roles["values"], known) == []
+    assert unknown_values(roles["values"], known) == []
 
 
 def test_the_labs_chart_is_the_one_of_the_table() -> None:
@@ -124,61 +113,3 @@ def test_bad_choices_are_refused_in_a_sentence_each(tmp_path: Path) -> None:
     for name, (value, sentence) in choices.items():
         assert f"{name}={value} {sentence}" in said
     assert "monitoring_resources=grafana names no component; choose among prometheus, alertmanager, operator" in said
-
-
-def test_charts_below_have_values_of_their_own() -> None:
-    unknown = load("monitoring", "chart_values").unknown_values
-    values = {"grafana": {"theirs": 1}, "grafna": {}}
-    assert unknown(values, {"grafana": {"enabled": True}}, ["grafana"]) == ["grafna"]
-    assert unknown(values, {"grafana": {"enabled": True}}) == ["grafana.theirs", "grafna"]
-
-
-KNOWN = {"a": {"b": 1, "free": {}, "list": []}, "c": None}
-
-
-@pytest.mark.parametrize(
-    ("values", "found"),
-    [
-        ({"a": {"b": 2, "free": {"any": {"thing": 1}}, "list": [1]}, "c": {"x": 1}}, []),
-        ({"a": {"x": 1}, "d": {}}, ["a.x", "d"]),
-        ({"a": {"b": {"deep": 1}}}, []),
-    ],
-)
-def test_unknown_values(values: dict[str, Any], found: list[str]) -> None:
-    assert load("monitoring", "chart_values").unknown_values(values, KNOWN) == found
-
-
-WANTED = {
-    "route": {
-        "receiver": "null",
-        "group_wait": "60s",
-        "routes": [{"receiver": "dead"}, {"matchers": ["a=b"], "receiver": "mail"}],
-    },
-    "receivers": [{"name": "null"}, {"name": "mail"}],
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        (lambda c: None, []),
-        (lambda c: c["route"].update(group_wait="1m", continue_=False), []),
-        (lambda c: c["route"]["routes"].insert(1, {"receiver": "theirs"}), []),
-        (
-            lambda c: c["route"].update(receiver="mail"),
-            ["route.receiver is 'mail', wanted is 'null'"],
-        ),
-        (
-            lambda c: c["route"]["routes"][1].update(receiver="null"),
-            ["route.routes[1].receiver is 'null', wanted is 'mail'"],
-        ),
-        (lambda c: c["route"]["routes"].reverse(), ["route.routes[1] is missing"]),
-        (lambda c: c["receivers"].pop(), ["receivers[1] is missing"]),
-        (lambda c: c.pop("route"), ["route is None"]),
-    ],
-    ids=["same", "spelled", "more", "scalar", "route", "order", "short", "nothing"],
-)
-def test_config_differences(change: Any, found: list[str]) -> None:
-    running = yaml.safe_load(yaml.safe_dump(WANTED))
-    change(running)
-    assert load("alerting", "config_differences").config_differences(running, WANTED) == found

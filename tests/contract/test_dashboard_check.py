@@ -294,6 +294,8 @@ def test_a_file_that_is_no_dashboard(run_module: RunModule, prometheus: Promethe
     [
         {},
         {"uid": "a", "dashboard_file": "b"},
+        {"dashboard_file": "b", "datasource": "jaeger"},
+        {"uid": "a", "datasource": "jaeger", "expect": "absent"},
         {"dashboard_file": "b", "expect": "absent"},
         {"uid": "a", "scrape_interval": "soon"},
         {"uid": "a", "scrape_interval": "0s"},
@@ -367,6 +369,13 @@ def test_datasource_unhealthy(run_module: RunModule, in_grafana: Options, grafan
     grafana.prometheus_url = "http://127.0.0.1:1"
     result = run_module("dashboard_check", uid="one", **in_grafana)
     assert result["reason"] == "datasource_unhealthy" and "Prometheus API" in result["hint"]
+
+
+def test_further_data_sources_are_healthy_too(run_module: RunModule, in_grafana: Options, grafana: FakeGrafana) -> None:
+    result = run_module("dashboard_check", uid="one", datasource=["jaeger"], **in_grafana)
+    assert result["reason"] == "datasource_missing" and "uid jaeger" in result["hint"]
+    grafana.sources.add("jaeger")
+    assert run_module("dashboard_check", uid="one", datasource=["jaeger"], **in_grafana)["matched"]
 
 
 def test_a_wrong_password(run_module: RunModule, in_grafana: Options, tmp_path: Path) -> None:

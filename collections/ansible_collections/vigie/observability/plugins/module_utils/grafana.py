@@ -9,7 +9,7 @@ Written from Grafana's documentation (dashboard, data source and folder/dashboar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -39,13 +39,22 @@ class GrafanaSource(Source):
         uids: of the dashboards.
         titles: of further dashboards.
         variables: values that win over those saved in the dashboards.
+        sources: uids of data sources that must be healthy besides those of the dashboards.
     """
 
-    def __init__(self, transport: Transport, uids: list[str], titles: list[str], variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        uids: list[str],
+        titles: list[str],
+        variables: Mapping[str, Any],
+        sources: Sequence[str] = (),
+    ) -> None:
         self._transport = transport
         self._uids = uids
         self._titles = titles
         self._variables = variables
+        self._sources = sources
 
     def dashboards(self, deadline: Deadline) -> list[Dashboard]:
         """Return the dashboards, once all of them are there and their data sources are healthy.
@@ -54,7 +63,7 @@ class GrafanaSource(Source):
             CheckError: ``dashboard_missing``, ``datasource_missing`` and ``datasource_unhealthy`` may mend, as provisioning takes time.
         """
         found = [self._dashboard(deadline, uid) for uid in self._wanted(deadline)]
-        for source in dict.fromkeys(source for one in found for source in one.sources):
+        for source in dict.fromkeys([*(source for one in found for source in one.sources), *self._sources]):
             self._ensure_healthy(deadline, source)
         return found
 

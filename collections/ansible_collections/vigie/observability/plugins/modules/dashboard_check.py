@@ -29,6 +29,13 @@ options:
     type: list
     elements: str
     default: []
+  datasource:
+    description:
+      - Data sources in Grafana, by uid, that must be healthy besides those that the dashboards use; of any type whose plugin has a health check.
+      - Only with O(uid) or O(title), and O(expect=present).
+    type: list
+    elements: str
+    default: []
   dashboard_file:
     description:
       - Files, on the host that runs the module, with dashboards in the JSON that Grafana exports and provisions (the classic schema).
@@ -65,7 +72,7 @@ notes:
     sent.) lets the query give nothing, but its metrics must be there; V(Empty until a drill has run.) lets even the metrics be
     missing; V(Only on kubernetes.) makes it a panel for O(platform=kubernetes). The condition is free text without a full stop.
   - With O(expect=absent) it proves that Grafana has none of the dashboards; their panels are not asked.
-  - Only data sources of the type C(prometheus) are understood.
+  - Panels are only understood with data sources of the type C(prometheus).
   - >-
     The part that speaks to Grafana was written from Grafana's documentation and is tested against a server written from it, which
     passes queries on to a real Prometheus. The part that asks Prometheus is tested against the real one.
@@ -182,7 +189,7 @@ reason:
     - V(ok), a reason shared by all checks, or why the first of RV(failures) is one.
     - V(dashboard_missing) - Grafana has no dashboard of that uid or title.
     - V(dashboard_invalid) - the file, or what Grafana has, is no dashboard of the classic schema.
-    - V(datasource_missing) - Grafana has no data source of the uid that the dashboard uses.
+    - V(datasource_missing) - Grafana has no data source of the uid that a dashboard uses or O(datasource) names.
     - V(datasource_unhealthy) - Grafana's own check of the data source failed.
     - V(variable_unset) - a query uses a variable that has no value.
     - V(no_query) - a panel asks nothing.
@@ -235,6 +242,7 @@ def main() -> None:
             "endpoint": endpoint_spec(),
             "uid": {"type": "list", "elements": "str", "default": []},
             "title": {"type": "list", "elements": "str", "default": []},
+            "datasource": {"type": "list", "elements": "str", "default": []},
             "dashboard_file": {"type": "list", "elements": "path", "default": []},
             "variables": {"type": "dict", "default": {}},
             "platform": {"type": "str", "default": ""},
@@ -252,6 +260,8 @@ def main() -> None:
             raise CheckError(
                 "bad_option", "expect=absent goes with uid or title: a file can't be absent from Prometheus."
             )
+        if params["datasource"] and (params["expect"] == "absent" or not in_grafana):
+            raise CheckError("bad_option", "datasource goes with uid or title, and with expect=present.")
         try:
             scrape_interval = parse_duration(params["scrape_interval"])
         except ValueError as error:
@@ -260,7 +270,9 @@ def main() -> None:
             raise CheckError("bad_option", f"scrape_interval={params['scrape_interval']} must be above 0.")
         source: Source
         if in_grafana:
-            grafana = GrafanaSource(connect(module), params["uid"], params["title"], params["variables"])
+            grafana = GrafanaSource(
+                connect(module), params["uid"], params["title"], params["variables"], params["datasource"]
+            )
             if params["expect"] == "absent":
                 return grafana.look_for_any
             source = grafana
