@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from lab_on_cluster import Lab
 
 APP = "vigie"
@@ -42,6 +45,24 @@ def ask(lab: Lab, tmp_path: Path) -> Any:
 def reasons(found: dict[str, Any]) -> tuple[str, str]:
     """Return what was said of the line and of the trace."""
     return found["log"]["reason"], found["trace"]["reason"]
+
+
+def test_grafana_would_find_services_behind_its_data_sources(lab: Lab) -> None:
+    """The lab has no Grafana; what its sidecar would take up names Services and ports that are there."""
+    said = lab.kubectl(
+        "get", "secrets,configmaps", "--namespace=monitoring", "--selector=grafana_datasource=1", "--output=json"
+    )
+    sources = []
+    for each in json.loads(said)["items"]:
+        (text,) = each["data"].values()
+        text = base64.b64decode(text).decode() if each["kind"] == "Secret" else text
+        sources += yaml.safe_load(text)["datasources"]
+    assert sorted(each["uid"] for each in sources) == ["alertmanager", "elasticsearch", "jaeger", "prometheus"]
+    for each in sources:
+        address = urlsplit(each["url"])
+        name, namespace, _ = str(address.hostname).split(".")
+        service = json.loads(lab.kubectl("get", "service", name, f"--namespace={namespace}", "--output=json"))
+        assert address.port in [port["port"] for port in service["spec"]["ports"]], each["url"]
 
 
 def test_a_catalogue_that_is_down_is_named_and_brought_back(lab: Lab, ask: Any) -> None:

@@ -388,6 +388,14 @@ def test_a_port_by_number(cluster: FakeCluster, endpoint: Json, web: Web) -> Non
     assert web.seen[-1][1]["host"] == "flask.vigie.svc:80"
 
 
+def test_what_every_path_begins_with(cluster: FakeCluster, endpoint: Json, web: Web) -> None:
+    cluster.add(Pod("flask-1", web.port))
+    transport = open_transport({**endpoint, "service": {**endpoint["service"], "path": "/jaeger"}})
+    transport.send("GET", "/api/x?y=1", body=None, headers={}, timeout=5)
+    assert web.seen[-1][0] == "/jaeger/api/x?y=1"
+    assert transport.address == "http://flask.vigie.svc:metrics/jaeger"
+
+
 def test_no_pods(cluster: FakeCluster, endpoint: Json) -> None:
     error = refused(get, open_transport(endpoint))
     assert (error.reason, error.transient) == ("unreachable", True)

@@ -46,6 +46,10 @@ options:
             type: str
             choices: [http, https]
             default: http
+          path:
+            description: What every path begins with there, such as V(/jaeger).
+            type: str
+            default: ""
       kubeconfig:
         description:
           - Path, on the host that runs the module, of the kubeconfig for O(endpoint.service).

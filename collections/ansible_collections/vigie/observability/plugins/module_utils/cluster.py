@@ -42,6 +42,7 @@ from ansible_collections.vigie.observability.plugins.module_utils.verdict import
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PORT_NAME = re.compile(r"(?=[0-9-]*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _LISTED_PODS = 5
 
 _Object = dict[str, Any]
@@ -238,6 +239,12 @@ class ServiceTransport(HttpTransport):
             )
         if scheme not in ("http", "https"):
             raise CheckError("bad_option", f"{name}.service.scheme={scheme} must be http or https.")
+        self._path = str(service.get("path") or "").rstrip("/")
+        if not _PATH.fullmatch(self._path):
+            raise CheckError(
+                "bad_option",
+                f"{name}.service.path={self._path} is no path; begin it with a slash, and leave out queries.",
+            )
         if endpoint.get("use_proxy"):
             raise CheckError("bad_option", f"{name}.use_proxy goes with {name}.url, not with {name}.service.")
         self._host = f"{self._service}.{self._namespace}.svc"
@@ -246,17 +253,18 @@ class ServiceTransport(HttpTransport):
         self._context: ssl.SSLContext | None = None
         self._server = load_api_server(endpoint.get("kubeconfig"), endpoint.get("context"), name)
         # The header Host has the port as other clients within the cluster send it; a name has no place in it.
-        super().__init__(endpoint, name, self._address if numbered else f"{scheme}://{self._host}")
+        base = self._address if numbered else f"{scheme}://{self._host}"
+        super().__init__(endpoint, name, f"{base}{self._path}")
         self.secrets |= self._server.secrets
 
     @property
     def address(self) -> str:
-        return self._address
+        return f"{self._address}{self._path}"
 
     def command(self, path: str, query: Mapping[str, str] | None = None) -> str:
         # The API server's HTTP proxy: it takes no password along, but is a command of one line.
         secure = "https:" if self._address.startswith("https:") else ""
-        proxy = f"/api/v1/namespaces/{self._namespace}/services/{secure}{self._service}:{self._port}/proxy"
+        proxy = f"/api/v1/namespaces/{self._namespace}/services/{secure}{self._service}:{self._port}/proxy{self._path}"
         raw = f"'{proxy}{path}?{urlencode(query)}'" if query else f"{proxy}{path}"
         return f"{self._server.kubectl} get --raw {raw}"
 

@@ -16,6 +16,7 @@ ENDPOINT_OPTIONS: dict[str, dict[str, Any]] = {
             "name": {"type": "str", "required": True},
             "port": {"type": "str", "required": True},
             "scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
+            "path": {"type": "str", "default": ""},
         },
     },
     "kubeconfig": {"type": "path"},

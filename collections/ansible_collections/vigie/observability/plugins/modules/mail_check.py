@@ -74,6 +74,10 @@ options:
             type: str
             choices: [http, https]
             default: http
+          path:
+            description: What every path begins with there, such as V(/mailpit).
+            type: str
+            default: ""
       kubeconfig:
         description: Path of the kubeconfig for O(endpoint.service). Found like that of C(kubectl) when it is not set.
         type: path

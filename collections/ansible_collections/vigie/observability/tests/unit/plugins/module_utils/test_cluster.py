@@ -49,6 +49,9 @@ def refused(endpoint: dict[str, Any]) -> str:
         ("port", "80/tcp"),
         ("port", "a-name-that-is-too-long"),
         ("scheme", "tcp"),
+        ("path", "jaeger"),
+        ("path", "/a?b"),
+        ("path", "/a b"),
     ],
 )
 def test_values_that_can_not_be_right(kubeconfig: str, option: str, value: str) -> None:
@@ -83,6 +86,8 @@ def test_commands_that_show_an_answer(kubeconfig: str) -> None:
     proxy = "/api/v1/namespaces/vigie/services/https:flask:metrics/proxy"
     raw = f"kubectl --kubeconfig {kubeconfig} get --raw"
     assert transport.command("/x?y=1") == f"{raw} {proxy}/x?y=1"
+    prefixed = open_transport({"service": {**SERVICE, "path": "/jaeger/"}, "kubeconfig": kubeconfig})
+    assert prefixed.command("/x") == f"{raw} /api/v1/namespaces/vigie/services/flask:metrics/proxy/jaeger/x"
     assert transport.command("/x", {"query": "up > 'a'"}) == f"{raw} '{proxy}/x?query=up+%3E+%27a%27'"
 
 
