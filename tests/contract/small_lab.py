@@ -56,6 +56,7 @@ class SmallLab:
             ansible_managed="a test",
             monitoring_background_interval=INTERVAL,
             monitoring_rules_dir=str(self.prometheus.folder),
+            monitoring_apps=["flask-metrics"],
             monitoring_extra_scrape_configs=[],
             vigie_intervals={"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
             vigie_listen_address="127.0.0.1",
