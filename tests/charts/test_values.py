@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +14,16 @@ from rendering import CHART, REPOSITORY, leaves, official_keys, render_roles
 
 TABLE = yaml.safe_load((REPOSITORY / "vars" / "versions.yml").read_text())["vigie_versions"]
 FREE = {"map", "list", "null"}
+
+
+def load(role: str, name: str) -> ModuleType:
+    """A filter of a role, as a module."""
+    path = REPOSITORY / "roles" / role / "filter_plugins" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def strangers(values: dict[str, Any]) -> list[str]:
@@ -113,3 +125,39 @@ def test_bad_choices_are_refused_in_a_sentence_each(tmp_path: Path) -> None:
     for name, (value, sentence) in choices.items():
         assert f"{name}={value} {sentence}" in said
     assert "monitoring_resources=grafana names no component; choose among prometheus, alertmanager, operator" in said
+
+
+WANTED = {
+    "route": {
+        "receiver": "null",
+        "group_wait": "60s",
+        "routes": [{"receiver": "dead"}, {"matchers": ["a=b"], "receiver": "mail"}],
+    },
+    "receivers": [{"name": "null"}, {"name": "mail"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda c: None, []),
+        (lambda c: c["route"].update(group_wait="1m", continue_=False), []),
+        (lambda c: c["route"]["routes"].insert(1, {"receiver": "theirs"}), []),
+        (
+            lambda c: c["route"].update(receiver="mail"),
+            ["route.receiver is 'mail', wanted is 'null'"],
+        ),
+        (
+            lambda c: c["route"]["routes"][1].update(receiver="null"),
+            ["route.routes[1].receiver is 'null', wanted is 'mail'"],
+        ),
+        (lambda c: c["route"]["routes"].reverse(), ["route.routes[1] is missing"]),
+        (lambda c: c["receivers"].pop(), ["receivers[1] is missing"]),
+        (lambda c: c.pop("route"), ["route is None"]),
+    ],
+    ids=["same", "spelled", "more", "scalar", "route", "order", "short", "nothing"],
+)
+def test_config_differences(change: Any, found: list[str]) -> None:
+    running = yaml.safe_load(yaml.safe_dump(WANTED))
+    change(running)
+    assert load("alerting", "config_differences").config_differences(running, WANTED) == found
